@@ -58,8 +58,8 @@ lock: $(INSTALLED) ## resolve the newest versions that pyproject.toml allows int
 install: $(INSTALLED) ## only build .venv
 
 $(INSTALLED): $(LOCK) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Assay needs Python 3.11 or newer, and \
-	this is " + sys.version.split()[0] + ": say which with  make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Assay needs Python 3.11 or newer; say where it is: make PYTHON=python3.11" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r $(LOCK)

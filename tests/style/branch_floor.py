@@ -25,7 +25,7 @@ def branches(report: Mapping[str, Any], package: str) -> tuple[int, int]:
 
 
 def shortfalls(report: Mapping[str, Any]) -> list[str]:
-    """What is below the floor. A package without a single branch in the report was not measured, and counts as below."""
+    """What is below the floor. A package without any branch in the report was not measured, and counts as below."""
     found = []
     for package in PACKAGES:
         covered, total = branches(report, package)

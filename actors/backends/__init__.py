@@ -1,0 +1,1 @@
+"""Devices that multiply: one interface, one module per kind of device."""

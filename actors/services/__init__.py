@@ -1,0 +1,1 @@
+"""The services that miners offer: for each its inputs, its computation, its commitment and its check."""

@@ -1,0 +1,1 @@
+"""The wire: one port, JetStream behind it, a simulated bus behind it."""

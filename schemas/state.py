@@ -1,0 +1,154 @@
+"""The records of the ledger's state, which the state root commits to.
+
+The state is a map from a key to one such record: ``account/<address>``, ``job/<id>``, ``miner/<address>``, ``supply``.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.events import Device, Offer, Reason, Requirement
+from schemas.services import Work
+from schemas.values import Address, Amount, Count, Digest, DurationMs, Height, Name, Nonce, Signature, TimeMs
+
+
+class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Coins and the nonce that the next event must carry; faucet counters are per day of block time (day = ms // 86,400,000)."""
+
+    balance: Amount = 0
+    nonce: Nonce = 0
+    faucet_day: Count = 0
+    faucet_used: Amount = 0
+
+
+class Supply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Coins ever minted after genesis and ever burned: balances + escrows = genesis + minted - burned after every block."""
+
+    genesis: Amount
+    minted: Amount = 0
+    burned: Amount = 0
+    escrowed: Amount = 0
+
+
+class Miner(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A registered miner; ``running`` counts its unfinished jobs."""
+
+    name: Name
+    capacity: Count
+    devices: tuple[Device, ...]
+    offers: tuple[Offer, ...]
+    registered_ms: TimeMs
+    running: Count = 0
+    settled: Count = 0
+    failed: Count = 0
+    earned: Amount = 0
+
+
+class Assignment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who does the job, for whom it was matched, and at which price."""
+
+    miner: Address
+    coordinator: Address
+    price: Amount
+    assigned_ms: TimeMs
+    assigned_height: Height
+
+
+class Commitment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the miner bound itself to. ``challenge`` is drawn from the block that included it."""
+
+    root: Digest
+    result: Digest
+    size: Count
+    committed_ms: TimeMs
+    committed_height: Height
+
+
+class Open(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="open", tag_field="situation"):
+    """Waits for a miner, until its lifetime ends at ``deadline_ms``."""
+
+    deadline_ms: TimeMs
+
+
+class Assigned(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="assigned", tag_field="situation"):
+    """A miner works on it and has until ``deadline_ms`` to commit."""
+
+    deadline_ms: TimeMs
+    assignment: Assignment
+
+
+class Committed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="committed", tag_field="situation"):
+    """The result is fixed; the miner has until ``deadline_ms`` to reveal it."""
+
+    deadline_ms: TimeMs
+    assignment: Assignment
+    commitment: Commitment
+
+
+class Revealed(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="revealed", tag_field="situation"):
+    """The result can be fetched; a coordinator has until ``deadline_ms`` to give its verdict."""
+
+    deadline_ms: TimeMs
+    assignment: Assignment
+    commitment: Commitment
+    miner_sig: Signature
+
+
+class Settled(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="settled", tag_field="situation"):
+    """Verified and paid."""
+
+    assignment: Assignment
+    commitment: Commitment
+    miner_sig: Signature
+    coordinator_sig: Signature
+    ended_ms: TimeMs
+    ended_height: Height
+
+
+class Refunded(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="refunded", tag_field="situation"):
+    """The whole escrow went back to the owner."""
+
+    reason: Reason
+    ended_ms: TimeMs
+    ended_height: Height
+
+
+class Cancelled(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="cancelled", tag_field="situation"):
+    """Withdrawn by its owner before a miner had it; the escrow went back."""
+
+    ended_ms: TimeMs
+    ended_height: Height
+
+
+Situation = Open | Assigned | Committed | Revealed | Settled | Refunded | Cancelled
+UNFINISHED = (Open, Assigned, Committed, Revealed)
+
+
+class Attempt(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A miner that had the job and did not bring it to the end."""
+
+    miner: Address
+    reason: Reason
+
+
+class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A job with what was asked, what has been tried, and its present situation."""
+
+    owner: Address
+    work: Work
+    escrow: Amount
+    timeout_ms: DurationMs
+    requirement: Requirement
+    submitted_ms: TimeMs
+    submitted_height: Height
+    expires_ms: TimeMs
+    attempts: Annotated[tuple[Attempt, ...], Meta(max_length=100)] = ()
+    situation: Situation
+
+
+Record = Account | Supply | Miner | Job
+
+
+def situation_of(job: Job) -> str:
+    """The name of the job's situation, as in its field ``situation``."""
+    return str(job.situation.__struct_config__.tag)
