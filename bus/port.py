@@ -1,7 +1,8 @@
 """The port: all that an actor can do with the network.
 
-Two implementations keep one contract: `bus.jetstream` (a NATS server) and `bus.simulated` (memory, for simulation). Every method may
-raise `events.errors.BusError` of the kind that its docstring names; nothing else leaves an implementation.
+Two implementations keep one contract: `bus.jetstream` (a NATS server) and `bus.simulated` (memory, for simulation).
+Every method may raise `events.errors.BusError` of the kind that its docstring names; nothing else leaves an
+implementation.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +31,8 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class InboxMessage(Struct, frozen=True):
-    """An event as it waits. ``owner`` is the address in the subject, ``time_ns`` the server's stamp, ``token`` is for `settle`."""
+    """An event as it waits. ``owner`` is the address in the subject, ``time_ns`` the server's stamp, ``token`` is for
+    `settle`."""
 
     owner: str
     data: bytes
@@ -104,14 +106,16 @@ class Bus(Protocol):
     limits: Limits
 
     async def set_up(self, genesis_hash: str, validators: tuple[str, ...]) -> None:
-        """Creates the streams and the validators' inbox readers where they are missing, and compares all of their settings.
+        """Creates the streams and the validators' inbox readers where they are missing, and compares all of their
+        settings.
 
-        The genesis hash is written into the streams' metadata. Raises WrongNetwork when they belong to another genesis or when a
-        setting differs (names the setting).
+        The genesis hash is written into the streams' metadata. Raises WrongNetwork when they belong to another
+        genesis or when a setting differs (names the setting).
         """
 
     async def submit(self, owner: str, data: bytes) -> None:
-        """Publishes to the owner's inbox and waits until it is stored. Raises InboxFull, MessageTooLarge, Unreachable."""
+        """Publishes to the owner's inbox and waits until it is stored. Raises InboxFull, MessageTooLarge,
+        Unreachable."""
 
     async def submit_many(self, messages: list[tuple[str, bytes]]) -> list[Exception | None]:
         """Like `submit`, with many acknowledgements in flight; one entry per message, None where it is stored."""
@@ -122,12 +126,13 @@ class Bus(Protocol):
     async def append(self, kind: ChainKind, data: bytes, after_block: int | None = None) -> int:
         """Appends to the log and returns the sequence.
 
-        With ``after_block``, only if the last message of the same kind has this sequence (0: there is none). Raises FenceRefused,
-        MessageTooLarge, Unreachable. An Unreachable may have been stored: read the log.
+        With ``after_block``, only if the last message of the same kind has this sequence (0: there is none). Raises
+        FenceRefused, MessageTooLarge, Unreachable. An Unreachable may have been stored: read the log.
         """
 
     async def read_chain(self, after: int) -> ChainReader:
-        """Reads the log from the message after sequence ``after``. Raises SequenceGap when the log is shorter than ``after``."""
+        """Reads the log from the message after sequence ``after``. Raises SequenceGap when the log is shorter than
+        ``after``."""
 
     async def chain_end(self) -> int:
         """The sequence of the log's last message, 0 when it is empty."""
@@ -145,7 +150,8 @@ class Bus(Protocol):
         """What is told from now on. Slow listeners lose the oldest."""
 
     async def serve_queries(self, handlers: dict[str, Handler], version: str) -> Service:
-        """Answers questions by name, as one of possibly many nodes. A handler's exception other than AssayError is a bug."""
+        """Answers questions by name, as one of possibly many nodes. A handler's exception other than AssayError is a
+        bug."""
 
     async def query(self, what: str, data: bytes, timeout_ms: int = 5_000) -> bytes:
         """Asks one node. Raises Unreachable when nobody answers, TimedOut."""
@@ -162,10 +168,13 @@ class Bus(Protocol):
         Already stored under this owner: nothing is sent. Raises MessageTooLarge above the limit of blobs.
         """
 
-    async def get_blob(self, owner: str, digest: str, target: Path, timeout_ms: int, progress: Callable[[int], None] | None = None) -> int:
+    async def get_blob(
+        self, owner: str, digest: str, target: Path, timeout_ms: int, progress: Callable[[int], None] | None = None
+    ) -> int:
         """Downloads into ``target`` (written beside it, renamed when right) and returns the size in bytes.
 
-        Raises BlobUnavailable when chunks are missing after ``timeout_ms``, BlobMismatch when the bytes have another digest.
+        Raises BlobUnavailable when chunks are missing after ``timeout_ms``, BlobMismatch when the bytes have another
+        digest.
         """
 
     async def close(self) -> None: ...

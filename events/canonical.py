@@ -1,7 +1,7 @@
 """Canonical JSON: one byte sequence per value.
 
-Equal to RFC 8785 on the subset that Assay uses: ASCII keys, strings, booleans, integers below 2**53, arrays, objects. No floats and
-no nulls exist in any record, so none can be encoded.
+Equal to RFC 8785 on the subset that Assay uses: ASCII keys, strings, booleans, integers below 2**53, arrays, objects.
+No floats and no nulls exist in any record, so none can be encoded.
 """
 
 from hashlib import sha256

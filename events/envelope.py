@@ -2,8 +2,8 @@
 
     {"body":{…},"sig":"<86 characters of base64url>"}
 
-The signature covers ``assay:event:v1``, a zero byte and the body's bytes. The event's id is the SHA-256 of the body's bytes. Nothing
-else about an event counts: not the subject it arrived on, not its headers.
+The signature covers ``assay:event:v1``, a zero byte and the body's bytes. The event's id is the SHA-256 of the body's
+bytes. Nothing else about an event counts: not the subject it arrived on, not its headers.
 """
 
 import re

@@ -21,7 +21,8 @@
     │   └── BlobUnavailable  the chunks are not there (yet)
     └── TimedOut             no answer within the time
 
-An error says what happened, why, and how to mend it. ``data`` carries the facts for programs; nobody parses the sentences.
+An error says what happened, why, and how to mend it. ``data`` carries the facts for programs; nobody parses the
+sentences.
 """
 
 from typing import Any, ClassVar

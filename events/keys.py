@@ -1,7 +1,7 @@
 """Addresses and keys: NATS NKeys (Ed25519), in the form that every NKey tool reads and writes.
 
-An address is a prefix byte, the 32-byte public key and a CRC-16/XMODEM (little-endian), in base32 without padding. A seed has two
-prefix bytes. Source: https://github.com/nats-io/nkeys (README and `crc16.go`).
+An address is a prefix byte, the 32-byte public key and a CRC-16/XMODEM (little-endian), in base32 without padding. A
+seed has two prefix bytes. Source: https://github.com/nats-io/nkeys (README and `crc16.go`).
 """
 
 import base64

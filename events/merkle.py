@@ -1,7 +1,7 @@
 """Merkle trees with inclusion and consistency proofs.
 
-Source: RFC 9162, sections 2.1.1 to 2.1.4: a leaf is SHA-256(0x00 ‖ data), a node SHA-256(0x01 ‖ left ‖ right), the empty tree
-SHA-256(""); the left subtree is the largest power of two below the size. Hashes are 32 bytes.
+Source: RFC 9162, sections 2.1.1 to 2.1.4: a leaf is SHA-256(0x00 ‖ data), a node SHA-256(0x01 ‖ left ‖ right), the
+empty tree SHA-256(""); the left subtree is the largest power of two below the size. Hashes are 32 bytes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -53,7 +53,8 @@ def inclusion_path(hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> bool:
-    """Whether leaf hash ``leaf`` stands at ``index`` of a tree of ``size`` leaves with this root (RFC 9162, 2.1.3.2)."""
+    """Whether leaf hash ``leaf`` stands at ``index`` of a tree of ``size`` leaves with this root (RFC 9162,
+    2.1.3.2)."""
     if not 0 <= index < size:
         return False
     position, last, current = index, size - 1, leaf
@@ -73,7 +74,8 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
 
 
 def consistency_path(hashes: Sequence[bytes], old_size: int) -> list[bytes]:
-    """The proof that the tree over the first ``old_size`` leaves is a prefix of this one. Raises ValueError outside 1..size."""
+    """The proof that the tree over the first ``old_size`` leaves is a prefix of this one. Raises ValueError outside
+    1..size."""
     if not 1 <= old_size <= len(hashes):
         raise ValueError(f"old size {old_size} of {len(hashes)}")
 

@@ -1,7 +1,8 @@
 """The registry of event types: which record reads which name, and how an old version becomes the newest.
 
-A name without a suffix is version 1 of its type; ``name/2`` is version 2. The log keeps the bytes as they were signed; readers get
-the newest record, lifted step by step by upcasters (pure functions from one version's record to the next).
+A name without a suffix is version 1 of its type; ``name/2`` is version 2. The log keeps the bytes as they were
+signed; readers get the newest record, lifted step by step by upcasters (pure functions from one version's record to
+the next).
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -21,9 +21,9 @@ Commit = Annotated[tuple[CommitSignature, ...], Meta(max_length=7)]
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the block hash covers, and with it everything in the block.
 
-    ``parent`` is the hash of the header before (the genesis digest for height 1), ``commit`` the quorum of votes for that parent,
-    sorted by validator (empty at height 1). ``event_root`` and ``outcome_root`` are RFC 9162 trees over the raw events and the
-    canonical outcomes, ``state_root`` is the state after the block.
+    ``parent`` is the hash of the header before (the genesis digest for height 1), ``commit`` the quorum of votes for
+    that parent, sorted by validator (empty at height 1). ``event_root`` and ``outcome_root`` are RFC 9162 trees over
+    the raw events and the canonical outcomes, ``state_root`` is the state after the block.
     """
 
     chain: ChainId

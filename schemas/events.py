@@ -1,7 +1,7 @@
 """The events: everything that anyone can say, as frozen records told apart by the field ``type``.
 
-A type name is for ever. A changed shape is a new record whose name ends in ``/2`` and so on, registered with an upcaster in
-``events.registry``. Optional fields are absent, never null.
+A type name is for ever. A changed shape is a new record whose name ends in ``/2`` and so on, registered with an
+upcaster in ``events.registry``. Optional fields are absent, never null.
 """
 
 from typing import Annotated

@@ -10,9 +10,9 @@ from schemas.values import Address, Amount, BasisPoints, ChainId, DurationMs, Po
 class Parameters(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the rules of a chain leave open.
 
-    ``faucet_request``, ``faucet_day`` and ``faucet_total`` bound the faucet per request, per account and day of block time, and
-    over all time; a total of 0 means that there is no faucet. ``fee_burn_bps`` of a block's fees is burned, the proposer gets the
-    rest; ``coordinator_bps`` of a job's price goes to its coordinator, the miner gets the rest.
+    ``faucet_request``, ``faucet_day`` and ``faucet_total`` bound the faucet per request, per account and day of block
+    time, and over all time; a total of 0 means that there is no faucet. ``fee_burn_bps`` of a block's fees is burned,
+    the proposer gets the rest; ``coordinator_bps`` of a job's price goes to its coordinator, the miner gets the rest.
     """
 
     min_gas_price: Amount

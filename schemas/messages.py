@@ -99,8 +99,8 @@ class QueryRefused(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class StateProof(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Shows that ``key`` has ``value`` (or none: absent) under ``state_root`` of a block.
 
-    ``siblings`` are the hashes beside the path, from the root down, an empty subtree as 64 zeros. ``neighbour`` is the other leaf
-    that an absent key's path ends at: its key hash and value hash.
+    ``siblings`` are the hashes beside the path, from the root down, an empty subtree as 64 zeros. ``neighbour`` is
+    the other leaf that an absent key's path ends at: its key hash and value hash.
     """
 
     key: str

@@ -1,7 +1,7 @@
 """Why something was not done: one record per reason, told apart by the field ``code``, with the data that explains it.
 
-The same records say why a mempool turned an event away (on the sender's live subject) and why an included event failed (in its
-outcome). ``HINTS`` has a sentence per code that says how to mend it.
+The same records say why a mempool turned an event away (on the sender's live subject) and why an included event
+failed (in its outcome). ``HINTS`` has a sentence per code that says how to mend it.
 """
 
 from typing import Final, get_args
@@ -248,7 +248,7 @@ def code_of(refusal: Refusal) -> str:
 
 
 HINTS: Final[dict[str, str]] = {
-    "NOT_CANONICAL": 'Send RFC 8785 JSON: keys sorted, no white space, integers only, no nulls, exactly {"body":…,"sig":…}.',
+    "NOT_CANONICAL": "Send RFC 8785 JSON: keys sorted, no white space, integers only, no nulls.",
     "MALFORMED": "Compare the field with the JSON Schema of its type (`assay schemas export`).",
     "UNKNOWN_TYPE": "Use one of the type names that `assay schemas export` lists.",
     "TOO_LARGE": "Put large data into a blob and send its digest.",

@@ -13,7 +13,8 @@ from schemas.values import Address, Amount, Count, Digest, DurationMs, Height, N
 
 
 class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Coins and the nonce that the next event must carry; faucet counters are per day of block time (day = ms // 86,400,000)."""
+    """Coins and the nonce that the next event must carry; faucet counters are per day of block time (day = ms //
+    86,400,000)."""
 
     balance: Amount = 0
     nonce: Nonce = 0
@@ -22,7 +23,8 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Supply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Coins ever minted after genesis and ever burned: balances + escrows = genesis + minted - burned after every block."""
+    """Coins ever minted after genesis and ever burned: balances + escrows = genesis + minted - burned after every
+    block."""
 
     genesis: Amount
     minted: Amount = 0

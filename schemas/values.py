@@ -1,7 +1,8 @@
 """Bounded value types that the records share.
 
-Units stand last in a name: ``_ms`` milliseconds, ``_bps`` basis points (1/10,000). Money is an integer number of micro-ASY
-(1 ASY = 1,000,000 micro-ASY). Every integer on the wire stays below 2**53, so that every JSON reader sees it exactly.
+Units stand last in a name: ``_ms`` milliseconds, ``_bps`` basis points (1/10,000). Money is an integer number of
+micro-ASY (1 ASY = 1,000,000 micro-ASY). Every integer on the wire stays below 2**53, so that every JSON reader sees
+it exactly.
 """
 
 from typing import Annotated
