@@ -35,9 +35,11 @@ def _imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
             case ast.ImportFrom(module=module, level=level):
                 yield node.lineno, "." if level or module is None else module
             case ast.Call(func=function) if resolved(function, names) in {"importlib.import_module", "__import__"}:
-                first = node.args[0] if node.args else None
-                literal = isinstance(first, ast.Constant) and isinstance(first.value, str)
-                yield node.lineno, first.value if literal else "?"
+                match node.args:
+                    case [ast.Constant(value=str(module)), *_]:
+                        yield node.lineno, module
+                    case _:
+                        yield node.lineno, "?"
 
 
 def import_violations(name: str, source: str) -> list[Violation]:
