@@ -1,35 +1,23 @@
-"""Wallets at rest: one encrypted file per wallet, and plain NKey seed files.
+"""Wallets at rest: a directory of encrypted wallet files, and plain NKey seed files.
 
-A wallet file is JSON of mode 0600 in a directory of mode 0700. It holds the 32-byte Ed25519 seed of an address, encrypted by
-XChaCha20-Poly1305 (24-byte nonce) under a 32-byte key that Argon2id derives from the password and a 16-byte salt. The
-associated data binds everything else in the file: version, name, address, time and the parameters of the derivation. So a file
-that was renamed, or in which any of this was changed, does not open. Argon2id runs 3 passes over 64 MiB; libsodium, which
-computes it, knows one lane only, so the parallelism is always 1.
-
-A file `SU…` as any NKey tool writes it is a wallet too, without a password: see `load_seed_file`.
-
-**Wiping.** What this module assembles itself, the text of a seed, is a bytearray, and `wipe` clears it. What cannot be wiped
-from Python: the password (an immutable string, of which libsodium's binding takes an immutable copy), the derived key and the
-raw seed (the binding gives and takes immutable bytes), and the key that signs. They live until their last reference is dropped
-and their memory is used again; swap and core dumps are the operating system's to prevent.
+The directory has mode 0700 and its files 0600; others' rights on either are refused, not mended, since the harm may be
+done. The format of the files is that of `actors.wallet_file`, which also says what of a secret cannot be wiped. A file
+`SU…` as any NKey tool writes it is a wallet too, without a password: see `load_seed_file`. Its content is wiped after
+use; the text and the key made of it are immutable, and are not.
 
 All functions block; a derivation takes about a tenth of a second. Call them in a thread where others wait.
 """
 
 import re
 import secrets
-import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final
 
-import msgspec
-import nacl.bindings
-import nacl.exceptions
-import nacl.pwhash.argon2id
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from actors.keystore_errors import (
-    BadPassword,
     CorruptKeystore,
     InsecurePermissions,
     InvalidWalletName,
@@ -47,60 +35,13 @@ from actors.private_file import (
     read_private_file,
     replace_private_file,
 )
-from events.canonical import canonical
+from actors.wallet_file import KEY_BYTES, LARGEST_FILE, DerivationCost, WalletFile, decode, seal, unseal
 from events.errors import InvalidKey
 from events.keys import Key
-from schemas.values import Address, TimeMs
 
-VERSION: Final = 1
-KEY_BYTES: Final = 32
-SALT_BYTES: Final = 16
-NONCE_BYTES: Final = 24
-SEALED_BYTES: Final = 48  # the seed of 32 and the authenticator of 16
-LARGEST_FILE: Final = 16_384
 SHORTEST_PASSWORD: Final = 12
-DOMAIN: Final = b"assay:keystore:v1\0"
 WALLET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-WALLET_FILE: Final = re.compile(WALLET_NAME.pattern + r"\.json")
-USER_SEED: Final = re.compile(rb"^[ \t]*(SU[A-Z2-7]{56})[ \t\r]*$", re.MULTILINE)
-
-
-class DerivationCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What Argon2id spends. The bounds hold for what a file asks for too: no file can make a reader use more than 1 GiB."""
-
-    passes: Annotated[int, Meta(ge=1, le=16)] = 3
-    memory_bytes: Annotated[int, Meta(ge=8_192, le=1_073_741_824)] = 67_108_864
-    parallelism: Literal[1] = 1
-
-
-class Derivation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the key comes from the password."""
-
-    algorithm: Literal["argon2id"]
-    cost: DerivationCost
-    salt: Annotated[bytes, Meta(min_length=SALT_BYTES, max_length=SALT_BYTES)]
-
-
-class Label(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The open part of a wallet file; its canonical bytes are the associated data of the encryption."""
-
-    name: Annotated[str, Meta(max_length=63)]
-    address: Address
-    created_ms: TimeMs
-    cipher: Literal["xchacha20-poly1305"] = "xchacha20-poly1305"
-    derivation: Derivation
-
-    def associated_data(self) -> bytes:
-        return DOMAIN + canonical(self)
-
-
-class WalletFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A wallet file, whole. Bytes are base64 in the JSON."""
-
-    version: Literal[1]
-    label: Label
-    nonce: Annotated[bytes, Meta(min_length=NONCE_BYTES, max_length=NONCE_BYTES)]
-    sealed: Annotated[bytes, Meta(min_length=SEALED_BYTES, max_length=SEALED_BYTES)]
+SEED_LINE: Final = re.compile(rb"^[ \t]*(SU[A-Z2-7]{56})[ \t\r]*$", re.MULTILINE)
 
 
 class Wallet(Struct, frozen=True, kw_only=True):
@@ -118,16 +59,11 @@ class Listing(Struct, frozen=True, kw_only=True):
     faults: tuple[KeystoreError, ...]
 
 
-class _Version(Struct):
-    version: int
-
-
-_VERSION_DECODER: Final = msgspec.json.Decoder(_Version)
-_DECODER: Final = msgspec.json.Decoder(WalletFile)
-
-
 class Keystore:
-    """The wallets in one directory, which is made when the first of them is."""
+    """The wallets in one directory, which is made when the first of them is.
+
+    Every method may raise InsecurePermissions, and KeystoreUnavailable when the operating system refuses.
+    """
 
     def __init__(self, directory: Path, cost: DerivationCost | None = None) -> None:
         """`cost` is that of files written from now on; each file remembers its own."""
@@ -136,45 +72,44 @@ class Keystore:
 
     def create(self, name: str, password: str, now_ms: int) -> Wallet:
         """Make a wallet with a new random key. Raises WalletExists, WeakPassword, InvalidWalletName."""
-        return self._store(name, secrets.token_bytes(KEY_BYTES), password, now_ms)
+        return self._store(name, Key(secrets.token_bytes(KEY_BYTES)), password, now_ms)
 
-    def import_key(self, name: str, key: Key, password: str, now_ms: int) -> Wallet:
-        """Make a wallet of a key that exists: one of `Key.from_seed_text` or `load_seed_file`. Raises as `create` does."""
-        return self._store(name, key, password, now_ms)
+    def import_seed(self, name: str, seed: str, password: str, now_ms: int) -> Wallet:
+        """Make a wallet of a key that exists, given as `SU…`. Raises as `create` does, and InvalidKey."""
+        return self._store(name, Key.from_seed_text(seed), password, now_ms)
 
     def wallets(self) -> Listing:
         """All wallets by name. A file that is damaged or readable by others does not hide the rest: it is a fault."""
         wallets: list[Wallet] = []
         faults: list[KeystoreError] = []
-        for path in self._paths():
+        for name in self._names():
             try:
-                label = self._read(path.stem).label
+                label = self._read(name).label
             except KeystoreError as fault:
                 faults.append(fault)
             else:
-                wallets.append(Wallet(name=label.name, address=label.address, created_ms=label.created_ms))
+                wallets.append(Wallet(name=name, address=label.address, created_ms=label.created_ms))
         return Listing(wallets=tuple(wallets), faults=tuple(faults))
 
     def unlock(self, name: str, password: str) -> Key:
-        """The key that signs for the wallet. Raises WalletNotFound, BadPassword, CorruptKeystore, InsecurePermissions."""
-        return Key(self._open(name, password)[1])
+        """The key that signs for the wallet. Raises WalletNotFound, BadPassword, CorruptKeystore, InvalidWalletName."""
+        return unseal(self._read(name), password, self._path(name))
 
-    def export_seed(self, name: str, password: str) -> bytearray:
-        """The seed as `SU…`, which any NKey tool reads; `wipe` it after use. Raises as `unlock` does."""
-        return _seed_of_raw(self._open(name, password)[1])
+    def export_seed(self, name: str, password: str) -> str:
+        """The seed as `SU…`, which any NKey tool reads. Raises as `unlock` does."""
+        return self.unlock(name, password).seed_text()
 
     def change_password(self, name: str, old: str, new: str) -> None:
         """Encrypt anew with another password, salt and nonce. A crash leaves the old file or the new one.
 
-        Copies of the old file still open with the old password. Raises as `unlock` and `create` do.
+        Copies of the old file still open with the old password. Raises WeakPassword, and as `unlock` does.
         """
         check_password(new)
-        label, raw = self._open(name, old)
-        content = _seal(raw, name, label.created_ms, new, self._cost)
-        try:
-            replace_private_file(self._path(name), content)
-        except OSError as error:
-            raise KeystoreUnavailable(self._path(name), error) from error
+        path = self._path(name)
+        file = self._read(name)
+        content = seal(unseal(file, old, path), name, new, file.label.created_ms, self._cost, path)
+        with _translated(path):
+            replace_private_file(path, content)
 
     def _path(self, name: str) -> Path:
         # The name becomes a file's name: this is what keeps it inside the directory.
@@ -182,61 +117,33 @@ class Keystore:
             raise InvalidWalletName(name)
         return self._directory / f"{name}.json"
 
-    def _paths(self) -> list[Path]:
-        try:
+    def _names(self) -> list[str]:
+        with _translated(self._directory):
+            if not self._directory.exists():
+                return []
             check_private_directory(self._directory)
-            return sorted(path for path in self._directory.iterdir() if WALLET_FILE.fullmatch(path.name) is not None)
-        except FileNotFoundError:
-            return []
-        except PermissionsTooOpen as error:
-            raise InsecurePermissions(error.path, error.mode) from error
-        except OSError as error:
-            raise KeystoreUnavailable(self._directory, error) from error
+            files = [path for path in self._directory.iterdir() if path.suffix == ".json"]
+            return sorted(path.stem for path in files if WALLET_NAME.fullmatch(path.stem) is not None)
 
-    def _store(self, name: str, raw: bytes, password: str, now_ms: int) -> Wallet:
+    def _store(self, name: str, key: Key, password: str, now_ms: int) -> Wallet:
         path = self._path(name)
         check_password(password)
-        try:
+        with _translated(path):
             make_private_directory(self._directory)
-            if path.exists():
-                raise WalletExists(path)  # before the costly derivation; the writing checks again
-            create_private_file(path, _seal(raw, name, now_ms, password, self._cost))
-        except PermissionsTooOpen as error:
-            raise InsecurePermissions(error.path, error.mode) from error
-        except FileExistsError as error:
-            raise WalletExists(path) from error
-        except OSError as error:
-            raise KeystoreUnavailable(path, error) from error
-        return Wallet(name=name, address=Key(raw).address, created_ms=now_ms)
+            if path.exists():  # said before the costly derivation; the writing makes sure
+                raise WalletExists(path)
+            create_private_file(path, seal(key, name, password, now_ms, self._cost, path))
+        return Wallet(name=name, address=key.address, created_ms=now_ms)
 
     def _read(self, name: str) -> WalletFile:
         path = self._path(name)
-        try:
+        with _translated(path), _not_found(path):
             check_private_directory(self._directory)
             content = read_private_file(path, LARGEST_FILE)
-        except FileNotFoundError as error:
-            raise WalletNotFound(path) from error
-        except PermissionsTooOpen as error:
-            raise InsecurePermissions(error.path, error.mode) from error
-        except OSError as error:
-            raise KeystoreUnavailable(path, error) from error
-        file = _decode(path, content)
+        file = decode(content, path)
         if file.label.name != name:
-            raise CorruptKeystore(path, f"it belongs to the wallet {file.label.name!r}, so it was renamed or exchanged")
+            raise CorruptKeystore(path, f"it is the wallet {file.label.name!r}, so the file was renamed or exchanged")
         return file
-
-    def _open(self, name: str, password: str) -> tuple[Label, bytes]:
-        file = self._read(name)
-        key = _derive(password, file.label.derivation)
-        try:
-            raw = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-                file.sealed, file.label.associated_data(), file.nonce, key
-            )
-        except nacl.exceptions.CryptoError as error:
-            raise BadPassword(self._path(name)) from error
-        if Key(raw).address != file.label.address:
-            raise CorruptKeystore(self._path(name), "the key inside is not the key of the address outside")
-        return file.label, raw
 
 
 def check_password(password: str) -> None:
@@ -261,63 +168,52 @@ def load_seed_file(path: Path) -> Key:
 
     Raises WalletNotFound, InsecurePermissions, KeystoreUnavailable, InvalidKey.
     """
-    try:
+    with _translated(path), _not_found(path):
         content = read_private_file(path, LARGEST_FILE)
-    except FileNotFoundError as error:
-        raise WalletNotFound(path) from error
-    except PermissionsTooOpen as error:
-        raise InsecurePermissions(error.path, error.mode) from error
-    except OSError as error:
-        raise KeystoreUnavailable(path, error) from error
-    return Key(_raw_of_seed(content, str(path)))
-
-
-def write_seed_file(path: Path, seed: bytes | bytearray) -> None:
-    """Write a seed `SU…` without encryption, mode 0600. Raises WalletExists when the file is there, and InvalidKey."""
-    _raw_of_seed(seed, "the given text")
-    line = bytearray(seed.strip() + b"\n")
     try:
-        create_private_file(path, line)
-    except FileExistsError as error:
-        raise WalletExists(path) from error
-    except OSError as error:
-        raise KeystoreUnavailable(path, error) from error
+        found = SEED_LINE.search(content)
+        if found is None:
+            raise InvalidKey(
+                f"{path} holds no user seed",
+                why="no line of it is SU and 56 more characters",
+                hint="Make one with `nk -gen user`, or export that of a wallet.",
+            )
+        return Key.from_seed_text(found[1].decode())
+    finally:
+        wipe(content)
+
+
+def write_seed_file(path: Path, key: Key) -> None:
+    """Write the seed as a line `SU…`, not encrypted, mode 0600. Raises WalletExists when the file is there."""
+    line = bytearray(key.seed_text().encode() + b"\n")
+    try:
+        with _translated(path):
+            create_private_file(path, line)
     finally:
         wipe(line)
 
 
 def wipe(secret: bytearray) -> None:
     """Overwrite a secret in place. Copies that were made of it stay."""
-    for index in range(len(secret)):
-        secret[index] = 0
+    secret[:] = bytes(len(secret))
 
 
-def _derive(password: str, derivation: Derivation) -> bytes:
-    # One password has several spellings in Unicode, and keyboards differ in which of them they produce.
-    secret = unicodedata.normalize("NFKC", password).encode()
-    return nacl.pwhash.argon2id.kdf(
-        KEY_BYTES, secret, derivation.salt, opslimit=derivation.cost.passes, memlimit=derivation.cost.memory_bytes
-    )
-
-
-def _seal(raw: bytes, name: str, created_ms: int, password: str, cost: DerivationCost) -> bytes:
-    derivation = Derivation(algorithm="argon2id", cost=cost, salt=secrets.token_bytes(SALT_BYTES))
-    label = Label(name=name, address=Key(raw).address, created_ms=created_ms, derivation=derivation)
-    nonce = secrets.token_bytes(NONCE_BYTES)
-    sealed = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
-        raw, label.associated_data(), nonce, _derive(password, derivation)
-    )
-    file = WalletFile(version=VERSION, label=label, nonce=nonce, sealed=sealed)
-    return msgspec.json.format(canonical(file), indent=2) + b"\n"
-
-
-def _decode(path: Path, content: bytes) -> WalletFile:
-    if len(content) > LARGEST_FILE:
-        raise CorruptKeystore(path, f"it is longer than {LARGEST_FILE} bytes")
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
     try:
-        version = _VERSION_DECODER.decode(content).version
-        if version != VERSION:
-            raise CorruptKeystore(path, f"its version is {version}, and this program reads {VERSION}")
-        return _DECODER.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptKeystore(path, str(error)) from error
+        yield
+    except PermissionsTooOpen as error:
+        raise InsecurePermissions(error.path, error.mode) from error
+    except FileExistsError as error:
+        raise WalletExists(path) from error
+    except OSError as error:
+        raise KeystoreUnavailable(path, error) from error
+
+
+@contextmanager
+def _not_found(path: Path) -> Iterator[None]:
+    # For reading only: where a file is written, a missing directory is no missing wallet.
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise WalletNotFound(path) from error

@@ -1,15 +1,15 @@
 """What can be wrong with a wallet.
 
-    AssayError
-    └── KeystoreError
-        ├── WalletNotFound       no file of that name
-        ├── WalletExists         a file of that name is there, and nothing is overwritten
-        ├── InvalidWalletName    the name cannot be that of a file
-        ├── WeakPassword         says all that is missing
-        ├── BadPassword          does not open the file; indistinguishable from a file that was altered
-        ├── CorruptKeystore      the file is not a wallet file: cut, damaged, renamed, or of another version
-        ├── InsecurePermissions  others can read or exchange the file
-        └── KeystoreUnavailable  the operating system refused
+AssayError
+└── KeystoreError
+    ├── WalletNotFound       no file of that name
+    ├── WalletExists         a file of that name is there, and nothing is overwritten
+    ├── InvalidWalletName    the name cannot be that of a file
+    ├── WeakPassword         says all that is missing
+    ├── BadPassword          does not open the file; indistinguishable from a file that was altered
+    ├── CorruptKeystore      the file is not a wallet file: cut, damaged, renamed, or of another version
+    ├── InsecurePermissions  others can read or exchange the file
+    └── KeystoreUnavailable  the operating system refused
 """
 
 from pathlib import Path

@@ -8,6 +8,7 @@ The functions raise `OSError` as the operating system gave it; `PermissionsTooOp
 """
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-class PermissionsTooOpen(Exception):  # noqa: N818  a fact about the file; the caller names the error
+class PermissionsTooOpen(Exception):
     """Group or others have some right on the path. `mode` holds the permission bits."""
 
     def __init__(self, path: Path, mode: int) -> None:
@@ -28,6 +29,8 @@ class PermissionsTooOpen(Exception):  # noqa: N818  a fact about the file; the c
 
 def make_private_directory(path: Path) -> None:
     """Create the directory with mode 0700, and its parents as the umask says; refuse one that others can enter."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     check_private_directory(path)
 
@@ -39,27 +42,34 @@ def check_private_directory(path: Path) -> None:
         raise PermissionsTooOpen(path, mode)
 
 
-def read_private_file(path: Path, limit: int) -> bytes:
-    """Read at most `limit` + 1 bytes, so that a longer file shows itself without being read.
+def read_private_file(path: Path, limit: int) -> bytearray:
+    """Read at most `limit` + 1 bytes, so that a longer file shows itself without being read; the caller may wipe them.
 
     The check of the mode and the reading use one descriptor: the file cannot be exchanged in between. A pipe or a
     device is refused as not being a file, without waiting for it.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:  # noqa: PTH123  a descriptor, not a path
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("not a regular file")
+            raise OSError("it is not a regular file")
         mode = stat.S_IMODE(status.st_mode)
         if mode & OTHERS:
             raise PermissionsTooOpen(path, mode)
-        return file.read(limit + 1)
+        content = bytearray(limit + 1)
+        filled = 0
+        while filled <= limit and (count := os.readv(descriptor, [memoryview(content)[filled:]])):
+            filled += count
+        del content[filled:]
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def create_private_file(path: Path, content: bytes | bytearray) -> None:
     """Write a new file of mode 0600. Raises FileExistsError, and changes nothing, when the name is taken."""
     # A hard link is the one way to give a finished file a name that fails when the name exists.
-    _write(path, content, lambda temporary: path.hardlink_to(temporary))
+    _write(path, content, path.hardlink_to)
 
 
 def replace_private_file(path: Path, content: bytes | bytearray) -> None:

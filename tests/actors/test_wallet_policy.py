@@ -136,7 +136,12 @@ def test_unknown_type_has_no_cost() -> None:
         ),
         (msgspec.structs.replace(OPEN, services=("render", "matmul.int8")), Spending(), job(1), Allowed(1 + FEE)),
         (msgspec.structs.replace(OPEN, services=()), Spending(), transfer(1), Allowed(1 + FEE)),
-        (msgspec.structs.replace(OPEN, recipients=(CAROL,)), Spending(), transfer(1), RecipientNotAllowed(recipient=BOB)),
+        (
+            msgspec.structs.replace(OPEN, recipients=(CAROL,)),
+            Spending(),
+            transfer(1),
+            RecipientNotAllowed(recipient=BOB),
+        ),
         (msgspec.structs.replace(OPEN, recipients=()), Spending(), transfer(1), RecipientNotAllowed(recipient=BOB)),
         (msgspec.structs.replace(OPEN, recipients=(CAROL, BOB)), Spending(), transfer(1), Allowed(1 + FEE)),
         (msgspec.structs.replace(OPEN, recipients=()), Spending(), job(1), Allowed(1 + FEE)),
