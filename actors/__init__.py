@@ -1,0 +1,1 @@
+"""The will: proposer, coordinator, miner, wallet, and the command line."""

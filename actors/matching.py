@@ -1,0 +1,199 @@
+"""Which miner may take a job, in which order, and why a job waits. Pure: the coordinator, the command line and every
+node come to the same answer from the same state.
+
+A miner may take a job when it offers the service, has not had the job before, is among the miners that the job names
+(if it names any), has a device with the memory that is asked for, asks no more than the escrow, and has a place free.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeAlias
+
+from msgspec import UNSET, Struct
+
+from schemas.events import Requirement
+from schemas.services import Work, service_of, units_of
+from schemas.state import (
+    Assigned,
+    Cancelled,
+    Committed,
+    Job,
+    Miner,
+    Open,
+    Refunded,
+    Revealed,
+    Settled,
+)
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What a job asks of a miner; also known of a job that has not been submitted yet."""
+
+    work: Work
+    escrow: int
+    requirement: Requirement
+    excluded: frozenset[str] = frozenset()
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """Where a job stands: a code for programs, a sentence for people."""
+
+    code: str
+    sentence: str
+
+
+Entry: TypeAlias = tuple[str, Miner]
+_Test: TypeAlias = Callable[[Wanted, str, Miner], bool]
+
+
+def wanted_of(job: Job) -> Wanted:
+    """What a submitted job asks for. Miners that have had it do not get it again."""
+    excluded = frozenset(attempt.miner for attempt in job.attempts)
+    return Wanted(work=job.work, escrow=job.escrow, requirement=job.requirement, excluded=excluded)
+
+
+def price_of(work: Work, miner: Miner) -> int | None:
+    """What the miner asks for the work in micro-ASY; None where it does not offer the service."""
+    service = service_of(work)
+    for offer in miner.offers:
+        if offer.service == service:
+            return offer.unit_price * units_of(work)
+    return None
+
+
+def memory_of(miner: Miner) -> int:
+    """The memory of its largest device, in MiB."""
+    return max(device.memory_mib for device in miner.devices)
+
+
+def eligible(job: Job | Wanted, miners: Mapping[str, Miner]) -> list[tuple[str, int]]:
+    """Addresses and prices of the miners that may take the job now: cheapest first, then most places free, then by
+    address."""
+    wanted = wanted_of(job) if isinstance(job, Job) else job
+    remaining: Iterable[Entry] = miners.items()
+    for _, test in _TESTS:
+        remaining = _passing(wanted, remaining, test)
+    ranked = sorted(
+        remaining, key=lambda entry: (_price(wanted, entry[1]), entry[1].running - entry[1].capacity, entry[0])
+    )
+    return [(address, _price(wanted, miner)) for address, miner in ranked]
+
+
+def why_waiting(job: Job, miners: Mapping[str, Miner]) -> Waiting:
+    """Why the job is where it is."""
+    match job.situation:
+        case Open():
+            return why_unmatched(wanted_of(job), miners)
+        case Assigned(assignment=assignment):
+            return Waiting(code="RUNNING", sentence=f"Miner {assignment.miner} is computing it.")
+        case Committed(assignment=assignment):
+            return Waiting(
+                code="WAITING_FOR_REVEAL",
+                sentence=f"Miner {assignment.miner} is bound to a result and has yet to hand it out.",
+            )
+        case Revealed():
+            return Waiting(
+                code="WAITING_FOR_VERDICT", sentence="The result can be fetched; a coordinator has yet to verify it."
+            )
+        case Settled(assignment=assignment):
+            return Waiting(code="ENDED_SETTLED", sentence=f"It was verified, and miner {assignment.miner} was paid.")
+        case Refunded(reason=reason):
+            return Waiting(code="ENDED_REFUNDED", sentence=f"The escrow went back to the client: {reason}.")
+        case Cancelled():
+            return Waiting(code="ENDED_CANCELLED", sentence="Its owner withdrew it, and the escrow went back.")
+
+
+def why_unmatched(wanted: Wanted, miners: Mapping[str, Miner]) -> Waiting:
+    """Why no miner can take the work, or WAITING_FOR_COORDINATOR where one can.
+
+    The code is that of the first requirement that none of the miners left over by those before it meets.
+    """
+    remaining = list(miners.items())
+    for code, test in _TESTS:
+        passing = _passing(wanted, remaining, test)
+        if not passing:
+            return Waiting(code=code, sentence=_SENTENCES[code](wanted, remaining))
+        remaining = passing
+    number = len(remaining)
+    can = "1 miner can" if number == 1 else f"{number} miners can"
+    return Waiting(code="WAITING_FOR_COORDINATOR", sentence=f"{can} take it; a coordinator has yet to assign it.")
+
+
+def _passing(wanted: Wanted, miners: Iterable[Entry], test: _Test) -> list[Entry]:
+    return [(address, miner) for address, miner in miners if test(wanted, address, miner)]
+
+
+def _price(wanted: Wanted, miner: Miner) -> int:
+    price = price_of(wanted.work, miner)
+    if price is None:
+        raise AssertionError("a miner without the service has passed the test for it")
+    return price
+
+
+def _offers_service(wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return price_of(wanted.work, miner) is not None
+
+
+def _is_admitted(wanted: Wanted, address: str, _miner: Miner) -> bool:
+    named = wanted.requirement.miners
+    return address not in wanted.excluded and (named is UNSET or address in named)
+
+
+def _has_memory(wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return memory_of(miner) >= wanted.requirement.memory_mib
+
+
+def _is_affordable(wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return _price(wanted, miner) <= wanted.escrow
+
+
+def _has_place(_wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return miner.running < miner.capacity
+
+
+_TESTS: Final[tuple[tuple[str, _Test], ...]] = (
+    ("NO_MINER_FOR_SERVICE", _offers_service),
+    ("ALL_MINERS_EXCLUDED", _is_admitted),
+    ("NO_MINER_WITH_MEMORY", _has_memory),
+    ("PRICE_TOO_LOW", _is_affordable),
+    ("ALL_MINERS_BUSY", _has_place),
+)
+
+
+def _no_service(wanted: Wanted, miners: list[Entry]) -> str:
+    return f"None of the {len(miners)} registered miners offers {service_of(wanted.work)}."
+
+
+def _all_excluded(wanted: Wanted, miners: list[Entry]) -> str:
+    tried = sum(address in wanted.excluded for address, _ in miners)
+    return (
+        f"{len(miners)} miners offer {service_of(wanted.work)}; {tried} of them have tried and failed, "
+        f"and the job names others than the remaining {len(miners) - tried}."
+        if tried < len(miners)
+        else f"All {tried} miners that offer {service_of(wanted.work)} have tried and failed."
+    )
+
+
+def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
+    largest = max(memory_of(miner) for _, miner in miners)
+    return f"The job asks for {wanted.requirement.memory_mib} MiB on one device; the largest offered has {largest} MiB."
+
+
+def _too_cheap(wanted: Wanted, miners: list[Entry]) -> str:
+    lowest = min(_price(wanted, miner) for _, miner in miners)
+    return f"The cheapest miner asks {lowest} micro-ASY; the escrow is {wanted.escrow}."
+
+
+def _all_busy(_wanted: Wanted, miners: list[Entry]) -> str:
+    places = sum(miner.capacity for _, miner in miners)
+    if places == 0:
+        return f"The {len(miners)} miners that could do it take no new jobs at present."
+    return f"The {len(miners)} miners that could do it have all of their {places} places taken."
+
+
+_SENTENCES: Final[dict[str, Callable[[Wanted, list[Entry]], str]]] = {
+    "NO_MINER_FOR_SERVICE": _no_service,
+    "ALL_MINERS_EXCLUDED": _all_excluded,
+    "NO_MINER_WITH_MEMORY": _no_memory,
+    "PRICE_TOO_LOW": _too_cheap,
+    "ALL_MINERS_BUSY": _all_busy,
+}

@@ -1,0 +1,169 @@
+"""Who may take a job, and why a job waits."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from actors.matching import Wanted, eligible, wanted_of, why_unmatched, why_waiting
+from schemas.events import Device, Offer, Requirement
+from schemas.services import MatmulInt8, SeededMatrix, units_of
+from schemas.state import (
+    Assigned,
+    Assignment,
+    Attempt,
+    Cancelled,
+    Commitment,
+    Committed,
+    Job,
+    Miner,
+    Open,
+    Refunded,
+    Revealed,
+    Settled,
+    Situation,
+)
+
+A, B, C = ("U" + letter * 55 for letter in "ABC")
+SEED = "0" * 64
+WORK = MatmulInt8(
+    a=SeededMatrix(rows=1_000, columns=1_000, seed=SEED), b=SeededMatrix(rows=1_000, columns=1_000, seed=SEED)
+)
+OPEN = Open(deadline_ms=10_000)
+
+
+def miner(
+    price: int = 2, *, capacity: int = 1, running: int = 0, memory: int = 1_024, service: str = "matmul.int8"
+) -> Miner:
+    return Miner(
+        name="miner",
+        capacity=capacity,
+        devices=(Device(model="CPU", memory_mib=8), Device(model="CPU", memory_mib=memory)),
+        offers=(Offer(service=service, unit_price=price),),
+        registered_ms=0,
+        running=running,
+    )
+
+
+def job(
+    escrow: int = 5_000,
+    *,
+    memory: int = 0,
+    named: tuple[str, ...] = (),
+    tried: tuple[str, ...] = (),
+    situation: Situation = OPEN,
+) -> Job:
+    return Job(
+        owner=A,
+        work=WORK,
+        escrow=escrow,
+        timeout_ms=1_000,
+        requirement=Requirement(memory_mib=memory, miners=named or UNSET),
+        submitted_ms=0,
+        submitted_height=1,
+        expires_ms=10_000,
+        attempts=tuple(Attempt(miner=address, reason="RESULT_WRONG") for address in tried),
+        situation=situation,
+    )
+
+
+def test_the_cheapest_miner_comes_first_then_the_freest_then_the_first_address() -> None:
+    """Miners are ranked by price, then by free places, then by address."""
+    miners = {C: miner(2, capacity=4, running=1), B: miner(2), A: miner(3, capacity=9)}
+    assert eligible(job(), miners) == [(C, 2_000), (B, 2_000), (A, 3_000)]
+    assert eligible(job(), {B: miner(), A: miner()}) == [(A, 2_000), (B, 2_000)]
+
+
+def test_the_price_counts_started_units() -> None:
+    """The price is the unit price times the started millions of multiplications."""
+    small = replace(WORK, a=SeededMatrix(rows=1_001, columns=1_000, seed=SEED))
+    assert units_of(small) == 1_001
+    wanted = Wanted(work=small, escrow=9_000, requirement=Requirement(memory_mib=0))
+    assert eligible(wanted, {A: miner(7)}) == [(A, 7_007)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "miners", "code", "said"),
+    [
+        (job(), {}, "NO_MINER_FOR_SERVICE", "None of the 0"),
+        (job(), {A: miner(service="exam")}, "NO_MINER_FOR_SERVICE", "matmul.int8"),
+        (job(memory=2_048), {A: miner()}, "NO_MINER_WITH_MEMORY", "largest offered has 1024 MiB"),
+        (job(1_999), {A: miner(), B: miner(3)}, "PRICE_TOO_LOW", "asks 2000 micro-ASY"),
+        (job(), {A: miner(running=1)}, "ALL_MINERS_BUSY", "all of their 1 places"),
+        (job(), {A: miner(capacity=0)}, "ALL_MINERS_BUSY", "no new jobs"),
+        (job(tried=(A, B)), {A: miner(), B: miner()}, "ALL_MINERS_EXCLUDED", "All 2"),
+        (job(named=(C,), tried=(A,)), {A: miner(), B: miner()}, "ALL_MINERS_EXCLUDED", "remaining 1"),
+        (job(tried=(A,), memory=2_048), {A: miner(memory=9_999), B: miner()}, "NO_MINER_WITH_MEMORY", "1024"),
+        (job(), {A: miner()}, "WAITING_FOR_COORDINATOR", "1 miner can"),
+        (job(), {A: miner(), B: miner()}, "WAITING_FOR_COORDINATOR", "2 miners can"),
+    ],
+)
+def test_an_open_job_says_what_it_waits_for(asked: Job, miners: dict[str, Miner], code: str, said: str) -> None:
+    """The code names the first requirement that no miner is left for, and the sentence has the numbers."""
+    waiting = why_waiting(asked, miners)
+    assert waiting.code == code
+    assert said in waiting.sentence
+    assert (code == "WAITING_FOR_COORDINATOR") == bool(eligible(asked, miners))
+
+
+ASSIGNMENT = Assignment(miner=B, coordinator=C, price=1, assigned_ms=1, assigned_height=1)
+COMMITMENT = Commitment(root=SEED, result=SEED, size=1, committed_ms=1, committed_height=1)
+
+
+@pytest.mark.parametrize(
+    ("situation", "code"),
+    [
+        (Assigned(deadline_ms=9, assignment=ASSIGNMENT), "RUNNING"),
+        (Committed(deadline_ms=9, assignment=ASSIGNMENT, commitment=COMMITMENT), "WAITING_FOR_REVEAL"),
+        (
+            Revealed(deadline_ms=9, assignment=ASSIGNMENT, commitment=COMMITMENT, miner_sig="A" * 86),
+            "WAITING_FOR_VERDICT",
+        ),
+        (
+            Settled(
+                assignment=ASSIGNMENT,
+                commitment=COMMITMENT,
+                miner_sig="A" * 86,
+                coordinator_sig="A" * 86,
+                ended_ms=1,
+                ended_height=1,
+            ),
+            "ENDED_SETTLED",
+        ),
+        (Refunded(reason="EXPIRED", ended_ms=1, ended_height=1), "ENDED_REFUNDED"),
+        (Cancelled(ended_ms=1, ended_height=1), "ENDED_CANCELLED"),
+    ],
+)
+def test_a_job_past_matching_says_where_it_is(situation: Situation, code: str) -> None:
+    """Each situation after the matching has its code."""
+    assert why_waiting(job(situation=situation), {}).code == code
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from((A, B, C)),
+        st.builds(
+            miner,
+            st.integers(0, 6),
+            capacity=st.integers(0, 2),
+            running=st.integers(0, 2),
+            memory=st.sampled_from((16, 64)),
+            service=st.sampled_from(("matmul.int8", "exam")),
+        ),
+    ),
+    st.integers(1, 6_000),
+    st.sampled_from((0, 32, 128)),
+)
+def test_the_ranking_does_not_depend_on_the_order_of_the_miners(
+    miners: dict[str, Miner], escrow: int, memory: int
+) -> None:
+    """The same miners in another order give the same ranking, in which every entry can be paid and done."""
+    asked = job(escrow, memory=memory)
+    ranked = eligible(asked, miners)
+    assert ranked == eligible(asked, dict(reversed(miners.items())))
+    assert ranked == sorted(ranked, key=lambda entry: entry[1])
+    for address, price in ranked:
+        assert price <= escrow
+        assert miners[address].running < miners[address].capacity
+    assert (why_unmatched(wanted_of(asked), miners).code == "WAITING_FOR_COORDINATOR") == bool(ranked)
