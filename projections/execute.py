@@ -1,7 +1,7 @@
 """Execution of a block: from a state, a context and signed events to outcomes and roots. Pure.
 
-An event that cannot be included (`admission`) changes nothing. One that is included uses its nonce; it does what it says
-and is `Applied`, or does nothing and is `Failed` with the reason. Signatures are checked before, in
+An event that cannot be included (`admission`) changes nothing. One that is included uses its nonce; it does what it
+says and is `Applied`, or does nothing and is `Failed` with the reason. Signatures are checked before, in
 `projections.signatures`.
 """
 
@@ -198,7 +198,7 @@ class BlockExecution:
             payments.add_balance(self.draft, self.context.proposer, self._fees - burned)
 
     def finish(self) -> Executed:
-        """Shares the fees, checks that coins are conserved, computes the roots. Raises AssertionError when said again."""
+        """Shares the fees, checks that coins are conserved, computes the roots. Possible once."""
         if self._finished:
             raise AssertionError("this block is finished")
         self._finished = True

@@ -194,8 +194,8 @@ def job_revealed(draft: Draft, event: JobRevealed, context: Context, event_id: s
 
 
 def job_settled(draft: Draft, event: JobSettled, context: Context, event_id: str) -> Refusal | None:
-    """Pays from the escrow: a share of the price to the coordinator that verified (the sender), the rest of the price to
-    the miner, and what is left to the owner.
+    """Pays from the escrow: a share of the price to the coordinator that verified (the sender), the rest of the price
+    to the miner, and what is left to the owner.
     """
     if event.sender not in draft.genesis.coordinators:
         return NotCoordinator(sender=event.sender)
@@ -276,7 +276,7 @@ def job_cancelled(draft: Draft, event: JobCancelled, context: Context, event_id:
 def end_attempt(
     draft: Draft, job_id: str, job: Job, situation: Assigned | Committed | Revealed, reason: str, context: Context
 ) -> None:
-    """Counts a failure of the miner. The job opens again for others, or is refunded when attempts or lifetime are over."""
+    """Counts a failure of the miner. The job opens again for others, or is refunded when its chances are over."""
     miner = situation.assignment.miner
     change_counters(draft, miner, running=-1, failed=1)
     tried = msgspec.structs.replace(job, attempts=(*job.attempts, Attempt(miner=miner, reason=reason)))

@@ -41,7 +41,7 @@ Node = Leaf | Branch | None
 
 
 class Path(Struct, frozen=True):
-    """The way to a key: the hashes beside it from the root down, and the leaf where it ends (its own, another, none)."""
+    """The way to a key: the hashes beside it from the root down, and the leaf at its end: its own, another, none."""
 
     siblings: tuple[bytes, ...]
     leaf: Leaf | None
@@ -64,7 +64,7 @@ def root_hash(node: Node) -> bytes:
 
 
 def update(node: Node, changes: Mapping[int, bytes | None]) -> Node:
-    """The tree with each key hash set to its value hash, or removed where that is None. Hashes each touched node once."""
+    """The tree with each key hash set to its value hash, removed where that is None. Hashes each touched node once."""
     keys = sorted(changes)
     return _updated(node, keys, [changes[key] for key in keys], 0, len(keys), _TOP, 0) if keys else node
 
