@@ -73,8 +73,18 @@ def decode_genesis(data: bytes) -> Genesis:
 def _decode(decoder: msgspec.json.Decoder[Record], data: bytes, what: str, *, exact: bool = True) -> Record:
     try:
         record = decoder.decode(data)
-    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError) as error:
-        raise VerificationFailed(f"this is not a {what}", why=str(error)) from error
+    except RecursionError as error:
+        raise VerificationFailed(
+            f"this is not a {what}", why="it is nested too deeply", hint=f"Compare it with the JSON Schema of a {what}."
+        ) from error
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise VerificationFailed(
+            f"this is not a {what}", why=str(error), hint=f"Compare it with the JSON Schema of a {what}."
+        ) from error
     if exact and canonical(record) != data:
-        raise VerificationFailed(f"the {what} is not canonical JSON")
+        raise VerificationFailed(
+            f"this is not a {what}",
+            why="it is not canonical JSON",
+            hint="Take the bytes as they are in the log: RFC 8785, keys sorted, no white space.",
+        )
     return record

@@ -7,16 +7,17 @@ bytes. Nothing else about an event counts: not the subject it arrived on, not it
 """
 
 import re
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from events.canonical import canonical, digest
 from events.errors import Refused
-from events.keys import EVENT_DOMAIN, Key, verify
+from events.keys import EVENT_DOMAIN, Key, is_account, is_signature, verify
 from events.registry import REGISTRY, Registry
-from schemas.events import Body
-from schemas.refusals import BadSignature, Malformed, NotCanonical, TooLarge, UnknownType
+from schemas.events import Body, JobAssigned, JobFailed, JobSubmitted, TransferSent
+from schemas.refusals import BadSignature, Malformed, NotCanonical, Refusal, TooLarge, UnknownType
 
 MAX_EVENT_BYTES = 65_536
 # Deeper than any record; stops nesting bombs before the decoder sees them.
@@ -27,7 +28,18 @@ _MIDDLE = b',"sig":"'
 _TAIL = b'"}'
 _SIG_LENGTH = 86
 _SIG_FIELD = len(_MIDDLE) + _SIG_LENGTH + len(_TAIL)
-_TYPE_PATTERN = re.compile(rb'"type":"([^"\\]{1,64})"')
+# A string (one without an end runs to the end of the data), or a bracket outside of strings.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
+
+
+class _Typed(Struct):
+    """Only the type's name, whatever else a body holds."""
+
+    type: str
+
+
+_any_decoder = msgspec.json.Decoder()
+_type_decoder = msgspec.json.Decoder(_Typed)
 
 
 class SignedEvent(Struct, frozen=True):
@@ -62,28 +74,28 @@ def parse(raw: bytes, registry: Registry = REGISTRY) -> SignedEvent:
     if len(raw) > MAX_EVENT_BYTES:
         raise Refused(TooLarge(limit=MAX_EVENT_BYTES, size=len(raw)))
     body_bytes = raw[len(_HEAD) : -_SIG_FIELD]
-    sig_bytes = raw[-_SIG_LENGTH - len(_TAIL) : -len(_TAIL)]
-    if wrap(body_bytes, sig_bytes.decode("latin-1")) != raw:
+    sig = raw[-_SIG_LENGTH - len(_TAIL) : -len(_TAIL)].decode("latin-1")
+    if not is_signature(sig) or wrap(body_bytes, sig) != raw:
         raise Refused(
-            NotCanonical(detail='the envelope is not exactly {"body":…,"sig":"…"} with a signature of 86 characters')
+            NotCanonical(
+                detail='the envelope is not exactly {"body":…,"sig":"…"} with a signature of 86 characters of base64url'
+            )
         )
-    event = _decode_body(body_bytes, registry)
-    return SignedEvent(
-        id=digest(body_bytes), event=registry.newest(event), body_bytes=body_bytes, sig=sig_bytes.decode(), raw=raw
-    )
+    event = registry.newest(_decode_body(body_bytes, registry))
+    for address in _addresses_of(event):
+        if not is_account(address):
+            raise Refused(Malformed(detail=f"{address} is no address: its checksum or its prefix is wrong"))
+    return SignedEvent(id=digest(body_bytes), event=event, body_bytes=body_bytes, sig=sig, raw=raw)
 
 
 def _decode_body(body_bytes: bytes, registry: Registry) -> Body:
-    if max(body_bytes.count(b"{"), body_bytes.count(b"[")) > MAX_DEPTH and _depth(body_bytes) > MAX_DEPTH:
+    if _is_deep(body_bytes):
         raise Refused(Malformed(detail=f"nested deeper than {MAX_DEPTH}"))
     try:
         event = registry.decode(body_bytes)
         again = canonical(event)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeError) as error:
-        found = _TYPE_PATTERN.search(body_bytes)
-        if found and (name := found[1].decode("utf-8", "replace")) not in registry.records:
-            raise Refused(UnknownType(type=name)) from error
-        raise Refused(Malformed(detail=str(error)[:300])) from error
+        raise Refused(_why_undecodable(body_bytes, registry, str(error)[:300])) from error
     if again != body_bytes:
         raise Refused(
             NotCanonical(detail="the body is not canonical JSON: key order, white space, a repeated key or an escape")
@@ -91,15 +103,55 @@ def _decode_body(body_bytes: bytes, registry: Registry) -> Body:
     return event
 
 
-def _depth(data: bytes) -> int:
-    depth = deepest = 0
-    for byte in data:
-        if byte in b"{[":
+def _why_undecodable(body_bytes: bytes, registry: Registry, detail: str) -> Refusal:
+    """The first that holds: no JSON at all, an unknown type, a value that no record may hold, a wrong field."""
+    try:
+        value = _any_decoder.decode(body_bytes)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return Malformed(detail=str(error)[:300])
+    try:
+        name = _type_decoder.decode(body_bytes).type
+    except msgspec.ValidationError as error:
+        return Malformed(detail=str(error)[:300])
+    if name not in registry.records:
+        return UnknownType(type=name[:64])
+    return NotCanonical(detail=detail) if _holds_float_or_null(value) else Malformed(detail=detail)
+
+
+def _holds_float_or_null(value: Any) -> bool:
+    match value:
+        case dict():
+            return any(_holds_float_or_null(member) for member in value.values())
+        case list():
+            return any(_holds_float_or_null(element) for element in value)
+    return value is None or not isinstance(value, str | int)
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether brackets outside of strings nest deeper than MAX_DEPTH. Looks no further than that."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(data):
+        if (bracket := token[0]) in {b"{", b"["}:
             depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"}]":
+            if depth > MAX_DEPTH:
+                return True
+        elif bracket in {b"}", b"]"}:
             depth -= 1
-    return deepest
+    return False
+
+
+def _addresses_of(event: Body) -> tuple[str, ...]:
+    """Every address that an event names. Their shape is known, their checksums are not."""
+    match event:
+        case TransferSent(to=to):
+            return (event.sender, to)
+        case JobAssigned(miner=miner) | JobFailed(miner=miner):
+            return (event.sender, miner)
+        case JobSubmitted(requirement=requirement) if requirement.miners is not msgspec.UNSET:
+            return (event.sender, *requirement.miners)
+    return (event.sender,)
 
 
 def signature_holds(signed: SignedEvent) -> bool:

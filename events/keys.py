@@ -6,6 +6,7 @@ seed has two prefix bytes. Source: https://github.com/nats-io/nkeys (README and 
 
 import base64
 import binascii
+import re
 from functools import lru_cache
 
 import nacl.bindings
@@ -14,12 +15,16 @@ import nacl.exceptions
 from events.errors import InvalidAddress, InvalidKey
 
 USER_PREFIX = 20 << 3
+MULTISIG_PREFIX = 12 << 3
 SEED_PREFIX = 18 << 3
 
 EVENT_DOMAIN = b"assay:event:v1\x00"
 BLOCK_DOMAIN = b"assay:block:v1\x00"
 VOTE_DOMAIN = b"assay:vote:v1\x00"
 RECEIPT_DOMAIN = b"assay:receipt:v1\x00"
+
+# Python's base64 skips foreign characters and takes two alphabets at once; a signature has exactly one text here.
+_SIGNATURE_TEXT = re.compile(r"[A-Za-z0-9_-]{85}[AQgw]")
 
 
 def _with_checksum(data: bytes) -> str:
@@ -63,6 +68,18 @@ def is_address(text: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=65_536)
+def is_account(text: str) -> bool:
+    """Whether ``text`` can own coins: a user (U…) or multi-signature (M…) address with a right checksum."""
+    data = _without_checksum(text, 33)
+    return data is not None and data[0] in {USER_PREFIX, MULTISIG_PREFIX}
+
+
+def is_signature(text: str) -> bool:
+    """Whether ``text`` is the one spelling of some 64 bytes: 86 characters of base64url without left-over bits."""
+    return _SIGNATURE_TEXT.fullmatch(text) is not None
+
+
 class Key:
     """An Ed25519 key pair. ``address`` is public; the seed never leaves through ``repr``."""
 
@@ -103,11 +120,15 @@ class Key:
 
 
 def verify(address: str, message: bytes, signature: str) -> bool:
-    """Whether ``signature`` (86 characters of base64url) is that of ``address`` over ``message``."""
+    """Whether ``signature`` (86 characters of base64url) is that of ``address`` over ``message``.
+
+    Nothing but the text that `Key.sign` gives is true: no other alphabet, no foreign characters, no other length.
+    """
+    if not is_signature(signature):
+        return False
     try:
         raw = base64.urlsafe_b64decode(signature + "==")
         nacl.bindings.crypto_sign_open(raw + message, public_key_of(address))
-    except (nacl.exceptions.BadSignatureError, nacl.exceptions.ValueError, InvalidAddress, ValueError):
+    except (nacl.exceptions.BadSignatureError, InvalidAddress):
         return False
-    # base64 has several spellings of the last two bits; only one is the signature's text.
-    return signature[-1] in "AQgw"
+    return True

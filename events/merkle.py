@@ -22,6 +22,11 @@ def _split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
+def _are_hashes(*values: bytes) -> bool:
+    """Only values of 32 bytes: with other lengths, the border between the two sides of a node could be moved."""
+    return all(len(value) == 32 for value in values)
+
+
 def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
     """The root over leaf hashes. Level by level: an odd last node moves up unchanged, which gives RFC 9162's shape."""
     if not hashes:
@@ -55,7 +60,7 @@ def inclusion_path(hashes: Sequence[bytes], index: int) -> list[bytes]:
 def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> bool:
     """Whether leaf hash ``leaf`` stands at ``index`` of a tree of ``size`` leaves with this root (RFC 9162,
     2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or not _are_hashes(leaf, *path):
         return False
     position, last, current = index, size - 1, leaf
     for sibling in path:
@@ -92,7 +97,7 @@ def consistency_path(hashes: Sequence[bytes], old_size: int) -> list[bytes]:
 
 def verify_consistency(old_size: int, old_root: bytes, size: int, new_root: bytes, path: Sequence[bytes]) -> bool:
     """Whether the tree of ``old_size`` leaves is a prefix of that of ``size`` leaves (RFC 9162, 2.1.4.2)."""
-    if not 1 <= old_size <= size:
+    if not 1 <= old_size <= size or not _are_hashes(old_root, *path):
         return False
     if old_size == size:
         return not path and old_root == new_root

@@ -21,15 +21,32 @@ def split_name(name: str) -> tuple[str, int]:
     return base, int(version) if version else 1
 
 
+def _name_of(base: str, version: int) -> str:
+    return base if version == 1 else f"{base}/{version}"
+
+
 class Registry:
-    """All versions of all types. Raises AssertionError when versions have holes or an upcaster is missing."""
+    """All versions of all types.
+
+    Raises AssertionError when a name is not written as `split_name` reads it or is there twice, when versions have
+    holes, and when an upcaster is missing or belongs to nothing.
+    """
 
     def __init__(self, records: Iterable[type[Body]], upcasters: Mapping[str, Upcaster] | None = None) -> None:
-        self.records: dict[str, type[Body]] = {str(record.__struct_config__.tag): record for record in records}
+        self.records: dict[str, type[Body]] = {}
+        for record in records:
+            name = str(record.__struct_config__.tag)
+            if name in self.records:
+                raise AssertionError(f"{name} is there twice")
+            self.records[name] = record
         self._upcasters = dict(upcasters or {})
+        if stray := sorted(self._upcasters.keys() - self.records.keys()):
+            raise AssertionError(f"upcasters of unknown types: {stray}")
         latest: dict[str, int] = {}
         for name in sorted(self.records, key=split_name):
             base, version = split_name(name)
+            if name != _name_of(base, version):
+                raise AssertionError(f"{name} has to be written {_name_of(base, version)}")
             if version != latest.get(base, 0) + 1:
                 raise AssertionError(f"versions of {base} have a hole before {version}")
             latest[base] = version
@@ -45,8 +62,12 @@ class Registry:
 
     def newest(self, event: Body) -> Body:
         """The same event in the newest version of its type."""
-        while (upcaster := self._upcasters.get(type_of(event))) is not None:
-            event = upcaster(event)
+        name = type_of(event)
+        while (upcaster := self._upcasters.get(name)) is not None:
+            base, version = split_name(name)
+            event, name = upcaster(event), _name_of(base, version + 1)
+            if type_of(event) != name:
+                raise AssertionError(f"the upcaster before {name} gave a {type_of(event)}")
         return event
 
 

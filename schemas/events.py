@@ -168,6 +168,17 @@ Event = (
     | JobCancelled
 )
 
+
+class Envelope(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event as it travels: its body, and the sender's signature over the body's exact bytes.
+
+    Only its shape: what reads and writes the bytes is ``events.envelope``.
+    """
+
+    body: Event
+    sig: Signature
+
+
 EVENT_TYPES: tuple[type[Body], ...] = (
     TransferSent,
     FaucetRequested,

@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from schemas.blocks import Header, Outcome
 from schemas.refusals import AnyRefusal
-from schemas.values import Address, ChainId, Count, Digest, Height, Nonce, Signature, TimeMs
+from schemas.values import Address, BasisPoints, ChainId, Count, Digest, Height, Nonce, Signature, TimeMs
 
 
 class FeedEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,7 +43,7 @@ class Progress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     job: Digest
     stage: str
-    done_bps: Count
+    done_bps: BasisPoints
 
 
 class Problem(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

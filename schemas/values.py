@@ -16,8 +16,9 @@ Address = Annotated[
     str, Meta(pattern=r"^[UM][A-Z2-7]{55}\Z", description="NATS NKey: U… a user, M… a multi-signature account")
 ]
 Digest = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="SHA-256, lower-case hexadecimal")]
+# 64 bytes are 85 1/3 characters: only four last characters leave no bits over, so each signature has one text.
 Signature = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_-]{86}\Z", description="Ed25519 signature, base64url, not padded")
+    str, Meta(pattern=r"^[A-Za-z0-9_-]{85}[AQgw]\Z", description="Ed25519 signature, base64url, not padded")
 ]
 ChainId = Annotated[
     str, Meta(pattern=r"^[a-z][a-z0-9-]{1,30}[a-z0-9]\Z", description="name of the chain, a part of every subject")
