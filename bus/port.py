@@ -20,6 +20,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     inbox_messages: int = 100_000
     inbox_per_sender: int = 1_000
+    inbox_bytes: int = 2**30
     inbox_age_s: int = 3_600
     event_bytes: int = 65_536
     block_bytes: int = 6_291_456
@@ -64,11 +65,24 @@ class LiveMessage(Struct, frozen=True):
     data: bytes
 
 
+class LiveListener(Protocol):
+    """For ``async for``. Open until `close`."""
+
+    async def ready(self) -> None:
+        """Returns when nothing that is told from now on is missed."""
+
+    def __aiter__(self) -> AsyncIterator[LiveMessage]: ...
+
+    async def __anext__(self) -> LiveMessage: ...
+
+    async def close(self) -> None: ...
+
+
 class InboxReader(Protocol):
     """One validator's view of all inboxes. What is not settled comes again after a while, and after a restart."""
 
     async def next(self, limit: int, wait_ms: int) -> list[InboxMessage]:
-        """Up to ``limit`` messages; fewer, perhaps none, after ``wait_ms``."""
+        """Up to ``limit`` messages as soon as there is one; none after ``wait_ms``."""
 
     async def settle(self, tokens: list[str]) -> None:
         """These are in a final block, or refused for good: free their places for this validator."""
@@ -80,7 +94,7 @@ class ChainReader(Protocol):
     """The log in order, without holes. Recreates what the server forgets by itself."""
 
     async def next(self, limit: int, wait_ms: int) -> list[ChainMessage]:
-        """Up to ``limit`` messages; fewer, perhaps none, after ``wait_ms``. Raises SequenceGap."""
+        """Up to ``limit`` messages as soon as there is one; none after ``wait_ms``. Raises SequenceGap."""
 
     async def close(self) -> None: ...
 
@@ -88,7 +102,8 @@ class ChainReader(Protocol):
 class FeedReader(Protocol):
     """The feed of one address in order; at least once."""
 
-    async def next(self, limit: int, wait_ms: int) -> list[FeedRecord]: ...
+    async def next(self, limit: int, wait_ms: int) -> list[FeedRecord]:
+        """Up to ``limit`` records as soon as there is one; none after ``wait_ms``."""
 
     async def close(self) -> None: ...
 
@@ -121,7 +136,17 @@ class Bus(Protocol):
         """Like `submit`, with many acknowledgements in flight; one entry per message, None where it is stored."""
 
     async def read_inboxes(self, validator: str) -> InboxReader:
-        """Opens the validator's reader; starts with everything that is still stored and unsettled."""
+        """Opens the validator's reader, which starts with everything that is still stored and unsettled.
+
+        Makes it anew when it was retired. Raises NotFound when nobody has set up the chain, WrongNetwork.
+        """
+
+    async def retire_reader(self, validator: str) -> None:
+        """Removes the reader of a validator that is gone: what only it has not settled is freed.
+
+        Until then each message that it never settles keeps its place, and in the end every sender's places are taken. With the
+        last reader gone, what is submitted is dropped.
+        """
 
     async def append(self, kind: ChainKind, data: bytes, after_block: int | None = None) -> int:
         """Appends to the log and returns the sequence.
@@ -146,8 +171,8 @@ class Bus(Protocol):
     async def publish_live(self, owner: str, topic: str, data: bytes) -> None:
         """Tells whoever listens now."""
 
-    def listen_live(self, owner: str = "*", topic: str = "*") -> AsyncIterator[LiveMessage]:
-        """What is told from now on. Slow listeners lose the oldest."""
+    def listen_live(self, owner: str = "*", topic: str = "*") -> LiveListener:
+        """What is told from now on, or surely from the end of `LiveListener.ready`. Slow listeners lose the oldest."""
 
     async def serve_queries(self, handlers: dict[str, Handler], version: str) -> Service:
         """Answers questions by name, as one of possibly many nodes. A handler's exception other than AssayError is a
