@@ -1,0 +1,236 @@
+"""The mempool: events that wait for a block. Pure: time, accounts and limits are arguments.
+
+Every sender has a queue by nonce. The part of it without a gap from the account's nonce on is ready; at most
+``FUTURE_NONCES`` events may wait behind a gap. Events are picked by gas price across senders, first come first served
+among equals, and always in nonce order within a sender. An event with a nonce that is taken replaces the waiting one
+if it pays at least 10 % more per gas. When the pool is full, the newest of the cheapest yields to one that pays more.
+
+A sender must be able to pay the fees of all that it has waiting; whether an action can be done is for the block to
+find out.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from msgspec import Struct
+
+from events.envelope import SignedEvent
+from projections.execute import fee_of
+from schemas.events import Body, FaucetRequested
+from schemas.refusals import (
+    Expired,
+    GasPriceTooLow,
+    InsufficientBalance,
+    MempoolFull,
+    NonceTaken,
+    NonceTooFar,
+    NonceTooLow,
+    Refusal,
+    SenderLimitExceeded,
+    WrongChain,
+)
+from schemas.state import Account
+from schemas.values import MAX_SAFE_INTEGER
+
+FUTURE_NONCES: Final = 64
+REPLACEMENT_BPS: Final = 1_000
+
+
+class PoolLimits(Struct, frozen=True, kw_only=True):
+    """``age_ms`` is how long an event may wait."""
+
+    events: int = 100_000
+    per_sender: int = 1_000
+    age_ms: int = 3_600_000
+
+
+class Pending(Struct, frozen=True):
+    """An event that waits. ``order`` counts arrivals."""
+
+    signed: SignedEvent
+    fee: int
+    arrived_ms: int
+    order: int
+
+
+class _Queue:
+    """The waiting events of one sender by nonce, and the sum of their fees."""
+
+    def __init__(self) -> None:
+        self.events: dict[int, Pending] = {}
+        self.fees = 0
+        self._end = 0
+
+    def first_missing(self, nonce: int) -> int:
+        """The first nonce from ``nonce`` on that does not wait here."""
+        self._end = max(self._end, nonce)
+        while self._end in self.events:
+            self._end += 1
+        return self._end
+
+    def put(self, pending: Pending) -> None:
+        self.events[pending.signed.event.nonce] = pending
+        self.fees += pending.fee
+
+    def take(self, pending: Pending) -> None:
+        nonce = pending.signed.event.nonce
+        del self.events[nonce]
+        self.fees -= pending.fee
+        self._end = min(self._end, nonce)
+
+
+class Mempool:
+    """``account`` reads the last final state."""
+
+    def __init__(
+        self, chain: str, min_gas_price: int, account: Callable[[str], Account], limits: PoolLimits | None = None
+    ) -> None:
+        self._chain = chain
+        self._min_gas_price = min_gas_price
+        self._account = account
+        self._limits = limits or PoolLimits()
+        self._queues: dict[str, _Queue] = {}
+        self._ids: dict[str, Pending] = {}
+        # Min-heap of (gas price, -order, id) over everything ever added; entries of events that have gone are skipped.
+        self._cheapest: list[tuple[int, int, str]] = []
+        self._arrivals = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self._ids
+
+    def add(self, signed: SignedEvent, now_ms: int) -> tuple[Refusal | None, list[SignedEvent]]:
+        """Takes an event whose signature has been verified: why not, and which events had to yield to it.
+
+        An event that waits already is taken again without effect.
+        """
+        if signed.id in self._ids:
+            return None, []
+        event, account = signed.event, self._account(signed.event.sender)
+        queue = self._queues.get(event.sender) or _Queue()
+        replaced = queue.events.get(event.nonce)
+        fee = fee_of(event)
+        refusal = self._refusal(event, account, queue, replaced, fee)
+        if refusal is not None:
+            return refusal, []
+        yielded: list[SignedEvent] = []
+        if replaced is not None:
+            yielded.append(self._take(replaced))
+        elif len(self._ids) >= self._limits.events:
+            evicted = self._evict_below(event.gas_price)
+            if isinstance(evicted, MempoolFull):
+                return evicted, []
+            yielded.append(evicted)
+        self._put(Pending(signed=signed, fee=fee, arrived_ms=now_ms, order=self._arrivals))
+        self._arrivals += 1
+        return None, yielded
+
+    def _refusal(
+        self, event: Body, account: Account, queue: _Queue, replaced: Pending | None, fee: int
+    ) -> Refusal | None:
+        if event.chain != self._chain:
+            return WrongChain(expected=self._chain, found=event.chain)
+        if event.nonce < account.nonce:
+            return NonceTooLow(expected=account.nonce, found=event.nonce)
+        if event.gas_price < self._min_gas_price:
+            return GasPriceTooLow(minimum=self._min_gas_price, found=event.gas_price)
+        if replaced is not None:
+            old_price = replaced.signed.event.gas_price
+            needed_price = old_price + max(1, -(-old_price * REPLACEMENT_BPS // 10_000))
+            if event.gas_price < needed_price:
+                return NonceTaken(pending=replaced.signed.id, needed_gas_price=min(needed_price, MAX_SAFE_INTEGER))
+        elif len(queue.events) >= self._limits.per_sender:
+            return SenderLimitExceeded(limit=self._limits.per_sender)
+        elif event.nonce > (expected := queue.first_missing(account.nonce)) + FUTURE_NONCES:
+            return NonceTooFar(expected=expected, found=event.nonce)
+        # The faucet pays its own fee out of what it gives.
+        available = account.balance + (event.amount if isinstance(event, FaucetRequested) else 0)
+        needed = queue.fees + fee - (replaced.fee if replaced else 0)
+        if needed > available:
+            return InsufficientBalance(needed=min(needed, MAX_SAFE_INTEGER), available=min(available, MAX_SAFE_INTEGER))
+        return None
+
+    def _evict_below(self, gas_price: int) -> SignedEvent | MempoolFull:
+        """Removes the last event of the sender that holds the cheapest one, if that is cheaper than ``gas_price``."""
+        while self._cheapest and self._cheapest[0][2] not in self._ids:
+            heapq.heappop(self._cheapest)
+        cheapest = self._ids[self._cheapest[0][2]].signed.event
+        if cheapest.gas_price >= gas_price:
+            return MempoolFull(limit=self._limits.events, needed_gas_price=cheapest.gas_price + 1)
+        events = self._queues[cheapest.sender].events
+        return self._take(events[max(events)])
+
+    def _put(self, pending: Pending) -> None:
+        event = pending.signed.event
+        self._queues.setdefault(event.sender, _Queue()).put(pending)
+        self._ids[pending.signed.id] = pending
+        heapq.heappush(self._cheapest, (event.gas_price, -pending.order, pending.signed.id))
+        if len(self._cheapest) > 2 * len(self._ids) + 1_024:
+            self._cheapest = [entry for entry in self._cheapest if entry[2] in self._ids]
+            heapq.heapify(self._cheapest)
+
+    def _take(self, pending: Pending) -> SignedEvent:
+        event = pending.signed.event
+        queue = self._queues[event.sender]
+        queue.take(pending)
+        del self._ids[pending.signed.id]
+        if not queue.events:
+            del self._queues[event.sender]
+        return pending.signed
+
+    def drop(self, event_id: str) -> None:
+        """Removes an event that turned out to be impossible; one that is not there is none to remove."""
+        pending = self._ids.get(event_id)
+        if pending is not None:
+            self._take(pending)
+
+    def advance(self, senders: Iterable[str]) -> list[SignedEvent]:
+        """Call after a final block with the senders of its events: removes and returns what has become too old to
+        include."""
+        stale: list[SignedEvent] = []
+        for sender in senders:
+            queue = self._queues.get(sender)
+            if queue is None:
+                continue
+            nonce = self._account(sender).nonce
+            stale.extend([self._take(pending) for old, pending in list(queue.events.items()) if old < nonce])
+        return stale
+
+    def expire(self, now_ms: int) -> list[tuple[SignedEvent, Expired]]:
+        """Removes and returns what has waited too long."""
+        old = [pending for pending in self._ids.values() if now_ms - pending.arrived_ms > self._limits.age_ms]
+        return [(self._take(pending), Expired(waited_ms=now_ms - pending.arrived_ms)) for pending in old]
+
+    def pick(self, limit: int) -> list[SignedEvent]:
+        """Up to ``limit`` ready events, best price first; they stay in the pool until a final block or `drop` removes
+        them."""
+        heads: list[tuple[int, int, str, int]] = []
+        for sender, queue in self._queues.items():
+            nonce = self._account(sender).nonce
+            if (head := queue.events.get(nonce)) is not None:
+                heads.append((-head.signed.event.gas_price, head.order, sender, nonce))
+        heapq.heapify(heads)
+        picked: list[SignedEvent] = []
+        while heads and len(picked) < limit:
+            _, _, sender, nonce = heads[0]
+            events = self._queues[sender].events
+            picked.append(events[nonce].signed)
+            following = events.get(nonce + 1)
+            if following is None:
+                heapq.heappop(heads)
+            else:
+                entry = (-following.signed.event.gas_price, following.order, sender, nonce + 1)
+                heapq.heapreplace(heads, entry)
+        return picked
+
+    def oldest_ready_ms(self) -> int | None:
+        """When the ready event that has waited longest arrived."""
+        arrivals = [
+            queue.events[nonce].arrived_ms
+            for sender, queue in self._queues.items()
+            if (nonce := self._account(sender).nonce) in queue.events
+        ]
+        return min(arrivals, default=None)
