@@ -30,7 +30,7 @@ class Backend(Protocol):
         """The devices as the miner will announce them."""
 
     def multiply(self, a: Int8Array, b: Int8Array, progress: Progress = no_progress) -> Int32Array:
-        """The exact product of ``a`` (m × K) and ``b`` (K × n), C-ordered m × n; K at most ``schemas.services.MAX_INNER``.
+        """The exact product of ``a`` (m × K) and ``b`` (K × n), C-ordered m × n.
 
-        Raises `MemoryError` where the device has too little memory.
+        K is at most ``schemas.services.MAX_INNER``. Raises `MemoryError` where the device has too little memory.
         """

@@ -24,12 +24,14 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9 ._-]+")
 class CpuBackend:
     """Multiplies int8 matrices exactly with float32 BLAS.
 
-    Why this is exact: each factor is an integer of magnitude at most 128, each product at most 2**14. The inner dimension is
-    cut into pieces of `EXACT_INNER` = 2**10, so within a piece every partial sum, in whatever order and with or without
-    fused multiply-add, is an integer of magnitude at most 2**24, which float32 represents exactly; nothing is ever rounded.
-    The pieces are added as int32: K <= 131,071 keeps every such sum at or below 131,071 * 2**14 < 2**31.
+    Why this is exact: each factor is an integer of magnitude at most 128, each product at most 2**14. The inner
+    dimension is cut into pieces of `EXACT_INNER` = 2**10, so within a piece every partial sum, in whatever order and
+    with or without fused multiply-add, is an integer of magnitude at most 2**24, which float32 represents exactly;
+    nothing is ever rounded. The pieces are added as int32: K <= 131,071 keeps every such sum at or below 131,071 *
+    2**14 < 2**31.
 
-    ``threads`` blocks of rows are computed at once. Where it is more than one, the BLAS itself should run on one thread.
+    ``threads`` blocks of rows are computed at once. Where it is more than one, the BLAS itself should run on one
+    thread.
     """
 
     def __init__(self, threads: int = 1) -> None:

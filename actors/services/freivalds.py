@@ -1,12 +1,12 @@
 """Freivalds' check of a whole int8 matrix product, in exact arithmetic (R. Freivalds, IFIP Congress 1977).
 
-A is m × K, B is K × n, both int8; C is the claimed product, m × n int32. Once C is committed, a random R of n × k is drawn
-from a public seed, and C·R is compared with A·(B·R): three thin products in place of the full one.
+A is m × K, B is K × n, both int8; C is the claimed product, m × n int32. Once C is committed, a random R of n × k is
+drawn from a public seed, and C·R is compared with A·(B·R): three thin products in place of the full one.
 
-**Error.** R's entries are uniform over a set S of 2**b integers. If C differs from A·B anywhere, some row d of C - A·B is not
-zero, and for each column r of R, d·r = 0 has probability at most 1/|S| (fix all entries of r but one where d is not zero: at
-most one value of that one works). The columns are independent, so a wrong C passes with probability at most
-|S|**-k = 2**-(b k), over the integers, whatever C is.
+**Error.** R's entries are uniform over a set S of 2**b integers. If C differs from A·B anywhere, some row d of C -
+A·B is not zero, and for each column r of R, d·r = 0 has probability at most 1/|S| (fix all entries of r but one where
+d is not zero: at most one value of that one works). The columns are independent, so a wrong C passes with probability
+at most |S|**-k = 2**-(b k), over the integers, whatever C is.
 
 **Exactness.** All three products go through float64 BLAS. S = -2**(b-1) … 2**(b-1) - 1, so with |A|, |B| <= 2**7 and
 |C| <= K 2**14 (checked first, row by row):
@@ -19,9 +19,10 @@ These bound the sum of the magnitudes, hence every partial sum in any order, fus
 K n 2**(13+b) <= 2**53, up to where float64 holds every integer: no operation ever rounds, and equality is equality of
 integers. For 4096 × 4096 × 4096, b = 16 and k = 8.
 
-**R, reproducibly.** SHAKE-256 of ``b"assay:freivalds:v1\\0" + seed`` (32 bytes) gives two bytes for each entry, row after row;
-each pair is a little-endian signed 16-bit integer, shifted right arithmetically by 16 - b. An extendable-output function
-uses all 256 bits of the seed; a 64-bit key would leave only 2**64 possible R, above the error that is claimed.
+**R, reproducibly.** SHAKE-256 of ``b"assay:freivalds:v1\\0" + seed`` (32 bytes) gives two bytes for each entry, row
+after row; each pair is a little-endian signed 16-bit integer, shifted right arithmetically by 16 - b. An
+extendable-output function uses all 256 bits of the seed; a 64-bit key would leave only 2**64 possible R, above the
+error that is claimed.
 """
 
 import hashlib

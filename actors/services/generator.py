@@ -1,19 +1,19 @@
 """Matrices made from a seed: element (i, j) is a function of (seed, i, j) alone.
 
-The generator is Philox4x32-10 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As Easy as
-1, 2, 3", SC 2011): a keyed bijection of a 128-bit counter, ten rounds, 32-bit integers only. Any row can be made without the
-others, on any device, with the same bits.
+The generator is Philox4x32-10 (J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel Random Numbers: As Easy
+as 1, 2, 3", SC 2011): a keyed bijection of a 128-bit counter, ten rounds, 32-bit integers only. Any row can be made
+without the others, on any device, with the same bits.
 
 How a matrix is laid out, precisely enough to write it in another language:
 
 1. ``material = SHA-256(b"assay:matrix:v1\\0" + seed)`` with the seed as 32 bytes; its first 16 bytes, read as four
    little-endian words, are ``k0, k1, s0, s1``.
-2. The block that holds the elements ``16 q … 16 q + 15`` of row ``i`` is Philox of the counter ``(q, i, s0, s1)`` under the
-   key ``(k0, k1)``: four words, written little-endian one after the other, sixteen bytes.
+2. The block that holds the elements ``16 q … 16 q + 15`` of row ``i`` is Philox of the counter ``(q, i, s0, s1)``
+   under the key ``(k0, k1)``: four words, written little-endian one after the other, sixteen bytes.
 3. Element ``(i, j)`` is byte ``j mod 16`` of block ``q = j div 16``, read as two's complement: uniform over -128 … 127.
 
-Row and column enter the counter separately, never as a sum: a matrix of f(i + j) is a Hankel matrix, whose products can be
-computed in a fraction of the work.
+Row and column enter the counter separately, never as a sum: a matrix of f(i + j) is a Hankel matrix, whose products
+can be computed in a fraction of the work.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
 
 
 def seeded_rows(seed: str, first: int, count: int, columns: int) -> Int8Array:
-    """Rows ``first`` … ``first + count - 1`` of the matrix of ``seed`` (64 hexadecimal digits), ``count`` × ``columns``."""
+    """``count`` rows, from row ``first`` on, of the matrix of ``seed`` (64 hexadecimal digits)."""
     material = hashlib.sha256(_DOMAIN + bytes.fromhex(seed)).digest()
     k0, k1, s0, s1 = (int.from_bytes(material[at : at + 4], "little") for at in (0, 4, 8, 12))
     blocks = -(-columns // ELEMENTS_PER_BLOCK)

@@ -1,0 +1,169 @@
+"""The service ``matmul.int8``: the exact int32 product of two int8 matrices.
+
+A miner computes the product, writes it as a ``.npy`` file, and commits itself to the Merkle root of its rows (RFC
+9162; leaf *i* is row *i* as little-endian int32, so that a single row can later be shown with its path) and to the
+file's digest. Only then does the block that holds the commitment yield the random seed of the check, which covers
+every entry; see `actors.services.freivalds` for its error bound.
+"""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
+from actors.services.freivalds import error_bits, out_of_range_row, row_checker, row_steps
+from actors.services.generator import seeded_matrix
+from actors.services.npy import header_bytes, matrix_from_bytes, open_matrix, write_matrix
+from events.errors import BadInput
+from events.merkle import leaf_hash, root_of_hashes
+from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
+from schemas.values import Digest
+
+BYTES_PER_ENTRY: Final = 4
+
+
+class RejectionCode(StrEnum):
+    """What is wrong with a result."""
+
+    MALFORMED = "MALFORMED"
+    TYPE = "TYPE"
+    SHAPE = "SHAPE"
+    ROOT_MISMATCH = "ROOT_MISMATCH"
+    RANGE = "RANGE"
+    PRODUCT_MISMATCH = "PRODUCT_MISMATCH"
+
+
+class Accepted(Struct, frozen=True, kw_only=True, tag="accepted", tag_field="verdict"):
+    """The result is right: a wrong one passes with a probability of at most 2 to the minus ``error_bits``."""
+
+    error_bits: int
+
+
+class Rejected(Struct, frozen=True, kw_only=True, tag="rejected", tag_field="verdict", omit_defaults=True):
+    """The result is wrong: why, the first wrong row where rows were compared, and a sentence for people."""
+
+    code: RejectionCode
+    detail: str
+    row: int | None = None
+
+
+Verdict: TypeAlias = Accepted | Rejected
+
+
+class Computed(Struct, frozen=True, kw_only=True):
+    """What a miner commits to: the root over the rows, the digest of the result's file, and the file's bytes."""
+
+    root: Digest
+    digest: Digest
+    size: int
+
+
+def result_size(work: MatmulInt8) -> int:
+    """Bytes of the file that `compute` writes."""
+    rows, columns = work.a.rows, work.b.columns
+    return len(header_bytes("int32", rows, columns)) + rows * columns * BYTES_PER_ENTRY
+
+
+def operands(work: MatmulInt8, blobs: Mapping[Digest, Path]) -> tuple[Int8Array, Int8Array]:
+    """Both matrices: memory-mapped from the file of their digest, or made from their seed.
+
+    Raises `BadInput` when a file is not the matrix that the work describes; its data then has ``operand``, a or b.
+    """
+    return _operand("a", work.a, blobs), _operand("b", work.b, blobs)
+
+
+def _operand(name: str, matrix: BlobMatrix | SeededMatrix, blobs: Mapping[Digest, Path]) -> Int8Array:
+    if isinstance(matrix, SeededMatrix):
+        return seeded_matrix(matrix.seed, matrix.rows, matrix.columns)
+    try:
+        return open_matrix(blobs[matrix.digest], "int8", matrix.rows, matrix.columns)
+    except BadInput as error:
+        data = {**error.data, "operand": name}
+        raise BadInput(f"operand {name}: {error.what}", why=error.why, hint=error.hint, **data) from error
+
+
+def row_hashes(rows: Int32Array) -> list[bytes]:
+    """The leaf hash of each row."""
+    return [leaf_hash(row.astype("<i4", copy=False).tobytes()) for row in rows]
+
+
+def row_root(product: Int32Array, executor: Executor) -> Digest:
+    """The root over all rows; the hashing runs in the executor's threads."""
+    steps = executor.map(lambda rows: row_hashes(product[rows]), row_steps(*product.shape))
+    return root_of_hashes([leaf for leaves in steps for leaf in leaves]).hex()
+
+
+def compute(
+    work: MatmulInt8,
+    blobs: Mapping[Digest, Path],
+    backend: Backend,
+    result: Path,
+    progress: Progress = no_progress,
+    threads: int = 1,
+) -> Computed:
+    """Do the work and write the new file ``result``. Raises `BadInput`, `MemoryError`, `OSError`."""
+    a, b = operands(work, blobs)
+    product = backend.multiply(a, b, progress)
+    with ThreadPoolExecutor(threads + 1, thread_name_prefix="hash") as executor:
+        written = executor.submit(write_matrix, result, product)
+        root = row_root(product, executor)
+        digest, size = written.result()
+    return Computed(root=root, digest=digest, size=size)
+
+
+def verify(
+    work: MatmulInt8, blobs: Mapping[Digest, Path], result: Path | bytes, root: Digest, seed: Digest, threads: int = 0
+) -> Verdict:
+    """Check the whole result: its form, its root, its range, and the product itself with the challenge of ``seed``.
+
+    ``seed`` must have been unknown when ``root`` was committed. ``threads`` 0 takes one per processor, at most four.
+    The verdict depends on the arguments alone. Beside the operands it holds a few MiB; files are memory-mapped.
+    Raises `BadInput` when an operand's file is not what the work says: the result can then not be judged.
+    """
+    rows, columns = work.a.rows, work.b.columns
+    inner = work.a.columns
+    a, b = operands(work, blobs)
+    try:
+        if isinstance(result, bytes):
+            product: Int32Array = matrix_from_bytes(result, "int32", rows, columns)
+        else:
+            product = open_matrix(result, "int32", rows, columns)
+    except BadInput as error:
+        return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
+
+    with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="verify") as executor:
+        wrong_row = row_checker(a, b, seed, executor)
+
+        def check(step: slice) -> tuple[list[bytes], Rejected | None]:
+            part = product[step]
+            leaves = row_hashes(part)
+            outside = out_of_range_row(part, inner)
+            if outside is not None:
+                return leaves, _out_of_range(step.start + outside)
+            wrong = wrong_row(step, part)
+            return leaves, None if wrong is None else _not_the_product(wrong)
+
+        checked = list(executor.map(check, row_steps(rows, columns)))
+    found = root_of_hashes([leaf for leaves, _ in checked for leaf in leaves]).hex()
+    if found != root:
+        return Rejected(
+            code=RejectionCode.ROOT_MISMATCH, detail=f"the rows have the root {found}, {root} was committed"
+        )
+    for _, rejected in checked:
+        if rejected is not None:
+            return rejected
+    return Accepted(error_bits=error_bits(inner, columns))
+
+
+def _out_of_range(row: int) -> Rejected:
+    detail = f"row {row} has an entry that no product of int8 matrices of this size can have"
+    return Rejected(code=RejectionCode.RANGE, detail=detail, row=row)
+
+
+def _not_the_product(row: int) -> Rejected:
+    return Rejected(code=RejectionCode.PRODUCT_MISMATCH, detail=f"row {row} is not that of the product", row=row)
