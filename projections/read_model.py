@@ -1,0 +1,252 @@
+"""The read model: final blocks as rows of one SQLite file, owned by one process.
+
+Rows and the height they are at are written in one transaction. Everything but two small tables (the votes that this
+node has cast, and marks of how far others have read) follows from the log: deleting the file and replaying gives the
+same rows, in whatever batches the blocks are written. The file runs with ``synchronous=NORMAL``: a crash of the
+process loses nothing, and a loss of power may lose the newest transactions, which are then read from the log again. A
+vote is synced to the disk before it is said, for the log might not have it.
+"""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiosqlite
+import msgspec
+from msgspec import Struct
+
+from events.blocks import genesis_hash
+from events.errors import AssayError, NotAllowed, VerificationFailed, WrongNetwork
+from projections.chain import Final as FinalBlock
+from projections.concerns import Concerns
+from projections.read_model_rows import Rows, write_rows
+from projections.read_model_tables import DERIVED_TABLES, FORMAT, SCHEMA
+from projections.state import State
+from schemas.blocks import Commit, Header
+from schemas.genesis import Genesis
+
+Answer = TypeVar("Answer")
+
+_REBUILD: Final = "Stop the node and delete the file: it is rebuilt from the log."
+_header_decoder = msgspec.json.Decoder(Header)
+_votes_decoder = msgspec.json.Decoder(Commit)
+
+
+class Restored(Struct, frozen=True):
+    """Where the read model stands. No ``head`` and no ``votes`` at height 0. ``position``: a sequence in CHAIN."""
+
+    state: State
+    head: Header | None
+    votes: Commit
+    position: int
+
+
+class Connection(aiosqlite.Connection):
+    """Runs whole functions in the connection's thread, so that a transaction costs one change of threads."""
+
+    async def apply(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Calls ``function`` with the connection, in its thread."""
+        answer: Answer = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
+        return answer
+
+
+class ReadModel:
+    """Made by `open`. One writer; any number of `read` calls run beside it, each on one consistent height."""
+
+    def __init__(self, path: Path, genesis: Genesis, writer: Connection, reader: Connection) -> None:
+        self.path: Final = path
+        self.genesis: Final = genesis
+        self._writer = writer
+        self._reader = reader
+        self._concerns: Concerns | None = None
+        self._height = 0
+        self._numbers: dict[str, int] = {}
+
+    @classmethod
+    async def open(cls, path: Path, genesis: Genesis) -> "ReadModel":
+        """Opens the file, or makes it. Rows of another format version are thrown away, to be rebuilt from the log.
+
+        Raises WrongNetwork when the file belongs to another genesis, VerificationFailed when it is damaged.
+        """
+        async with AsyncExitStack() as opened:
+            writer = await _connect(path, "PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL")
+            opened.push_async_callback(writer.close)
+            await _guarded(path, writer, lambda db: _prepare(db, path, genesis))
+            reader = await _connect(path, "PRAGMA query_only=ON")
+            opened.pop_all()
+        return cls(path, genesis, writer, reader)
+
+    async def close(self) -> None:
+        """Waits for what is being written."""
+        await self._reader.close()
+        await self._writer.close()
+
+    @property
+    def height(self) -> int:
+        """The height of the newest block that is written. Known after `restore`."""
+        return self._height
+
+    async def restore(self) -> Restored:
+        """Reads the state back and compares its root with the head's. Raises VerificationFailed when they differ.
+
+        Comes before the first `write`.
+        """
+        rows, head, votes, position = await _guarded(self.path, self._writer, _stored)
+        state = State.from_rows(self.genesis, rows)
+        stored_root = head.state_root if head is not None else State.from_genesis(self.genesis).root()
+        if state.root() != stored_root:
+            raise VerificationFailed(
+                f"the read model {self.path} is damaged",
+                why=f"its rows give the state root {state.root()}, its head says {stored_root}",
+                hint=_REBUILD,
+            )
+        self._concerns = Concerns(state.unfinished_jobs())
+        self._height = head.height if head is not None else 0
+        return Restored(state, head, votes, position)
+
+    async def write(self, finals: Sequence[FinalBlock], position: int) -> None:
+        """Writes blocks in one transaction, together with ``position``, the sequence in CHAIN to go on after.
+
+        The blocks follow on those written before; AssertionError when they do not. After any error nothing of them is
+        written, and the read model has to be opened again.
+        """
+        if self._concerns is None:
+            raise AssertionError("restore comes before the first write")
+        rows = Rows(self.genesis.chain, position)
+        for final in finals:
+            if final.header.height != self._height + 1:
+                raise AssertionError(f"block {final.header.height} cannot be written after {self._height}")
+            rows.add(final, self._concerns.of_block(final.executed, final.events))
+            self._height += 1
+        await _guarded(self.path, self._writer, lambda db: write_rows(db, rows, self._numbers))
+
+    async def read(self, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        """Runs a query of `projections.read_model_queries` on a snapshot of one height."""
+        return await _guarded(self.path, self._reader, lambda db: _snapshot(db, query))
+
+    async def remember_vote(self, height: int, block: str, data: bytes) -> None:
+        """Keeps a vote before it is said, safe from a loss of power. The same again changes nothing.
+
+        Raises NotAllowed when another vote for this height has been kept: nobody votes twice.
+        """
+
+        def remember(db: sqlite3.Connection) -> str:
+            db.execute("PRAGMA synchronous=FULL")
+            try:
+                db.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?)", (height, block, data))
+            finally:
+                db.execute("PRAGMA synchronous=NORMAL")
+            row: tuple[str] = db.execute("SELECT block FROM votes WHERE height = ?", (height,)).fetchone()
+            return row[0]
+
+        kept = await _guarded(self.path, self._writer, remember)
+        if kept != block:
+            raise NotAllowed(
+                f"this node has voted at height {height} already",
+                why=f"for {kept}, not for {block}",
+                hint="Two votes for one height are evidence against the validator; run it once, on one data directory.",
+                height=height,
+            )
+
+    async def vote_of(self, height: int) -> bytes | None:
+        """The vote that was kept for this height."""
+        row = await _guarded(
+            self.path,
+            self._writer,
+            lambda db: db.execute("SELECT data FROM votes WHERE height = ?", (height,)).fetchone(),
+        )
+        return None if row is None else bytes(row[0])
+
+    async def mark(self, name: str) -> int | None:
+        """How far a reader of the rows (the feed) has come, where it has said so."""
+        row = await _guarded(
+            self.path,
+            self._writer,
+            lambda db: db.execute("SELECT height FROM marks WHERE name = ?", (name,)).fetchone(),
+        )
+        return None if row is None else int(row[0])
+
+    async def set_mark(self, name: str, height: int) -> None:
+        """Notes how far a reader of the rows has come."""
+        await _guarded(
+            self.path,
+            self._writer,
+            lambda db: db.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (name, height)),
+        )
+
+
+async def _connect(path: Path, *pragmas: str) -> Connection:
+    def connect() -> sqlite3.Connection:
+        db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+        for pragma in ("PRAGMA busy_timeout=5000", "PRAGMA cache_size=-65536", *pragmas):
+            db.execute(pragma)
+        return db
+
+    try:
+        connection = Connection(connect, iter_chunk_size=64)
+        await connection
+        return connection
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+async def _guarded(path: Path, connection: Connection, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    try:
+        return await connection.apply(function)
+    except sqlite3.IntegrityError as error:
+        raise AssertionError(f"{path} has been written by somebody else too: {error}") from error
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> AssayError:
+    return VerificationFailed(f"the read model {path} cannot be used", why=str(error), hint=_REBUILD)
+
+
+def _snapshot(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    db.execute("BEGIN")
+    try:
+        return query(db)
+    finally:
+        db.execute("ROLLBACK")
+
+
+def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
+    """Makes the tables where there are none, or where they are of another format; checks the genesis."""
+    identity = genesis_hash(genesis)
+    stored: dict[str, Any] = {}
+    if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
+        stored = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    if stored and stored.get("genesis") != identity:
+        raise WrongNetwork(
+            f"the read model {path} belongs to another chain",
+            why=f"its genesis is {stored.get('genesis')}, this chain's is {identity}",
+            hint="Choose another data directory for this chain, or delete the file if the old chain is gone.",
+            expected=identity,
+            found=stored.get("genesis"),
+        )
+    if stored.get("format") == FORMAT:
+        return
+    state = State.from_genesis(genesis)
+    meta = {"format": FORMAT, "genesis": identity, "state_root": state.root(), "height": 0, "position": 0}
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        for table in DERIVED_TABLES:
+            db.execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in SCHEMA:
+            db.execute(statement)
+        db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        db.executemany("INSERT INTO records VALUES (?, ?)", state.rows())
+
+
+def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, int]:
+    height, position = (
+        int(db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]) for key in ("height", "position")
+    )
+    rows = db.execute("SELECT key, value FROM records").fetchall()
+    if height == 0:
+        return rows, None, (), position
+    header, votes = db.execute("SELECT header, votes FROM blocks WHERE height = ?", (height,)).fetchone()
+    return rows, _header_decoder.decode(header), _votes_decoder.decode(votes), position
