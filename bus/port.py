@@ -138,14 +138,14 @@ class Bus(Protocol):
     async def read_inboxes(self, validator: str) -> InboxReader:
         """Opens the validator's reader, which starts with everything that is still stored and unsettled.
 
-        Makes it anew when it was retired. Raises NotFound when nobody has set up the chain, WrongNetwork.
+        Makes it anew when it was retired. Raises Unreachable when nobody has set up the chain, WrongNetwork.
         """
 
     async def retire_reader(self, validator: str) -> None:
         """Removes the reader of a validator that is gone: what only it has not settled is freed.
 
-        Until then each message that it never settles keeps its place, and in the end every sender's places are taken. With the
-        last reader gone, what is submitted is dropped.
+        Until then each message that it never settles keeps its place, and in the end every sender's places are taken.
+        With the last reader gone, what is submitted is dropped.
         """
 
     async def append(self, kind: ChainKind, data: bytes, after_block: int | None = None) -> int:
