@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
+from actors.backends.cpu import EXACT_INNER
 from actors.services.freivalds import error_bits, out_of_range_row, row_checker, row_steps
 from actors.services.generator import seeded_matrix
 from actors.services.npy import header_bytes, matrix_from_bytes, open_matrix, write_matrix
@@ -25,6 +26,9 @@ from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
 from schemas.values import Digest
 
 BYTES_PER_ENTRY: Final = 4
+# Blocks of rows, the buffers of the BLAS, and a stack.
+BYTES_PER_THREAD: Final = 96 << 20
+FIXED_BYTES: Final = 64 << 20
 
 
 class RejectionCode(StrEnum):
@@ -67,6 +71,14 @@ def result_size(work: MatmulInt8) -> int:
     """Bytes of the file that `compute` writes."""
     rows, columns = work.a.rows, work.b.columns
     return len(header_bytes("int32", rows, columns)) + rows * columns * BYTES_PER_ENTRY
+
+
+def memory_needed(work: MatmulInt8, threads: int = 1) -> int:
+    """Bytes of memory with which `compute` does the work on the CPU backend, with room to spare."""
+    rows, inner, columns = work.a.rows, work.a.columns, work.b.columns
+    matrices = rows * inner + inner * columns + rows * columns * BYTES_PER_ENTRY
+    pieces = min(inner, EXACT_INNER) * columns * 4 + threads * BYTES_PER_THREAD
+    return matrices + pieces + FIXED_BYTES
 
 
 def operands(work: MatmulInt8, blobs: Mapping[Digest, Path]) -> tuple[Int8Array, Int8Array]:

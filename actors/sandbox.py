@@ -1,0 +1,277 @@
+"""Runs each job in a process of its own, with limits; whatever happens in there, the caller gets a typed outcome.
+
+The process has its own session, an empty environment, no inherited descriptors, no core dumps, and limits on time,
+memory, output and open files. Nothing is pickled in either direction. When the caller's process dies, even by ``kill -9``, so
+do the sandbox's.
+
+Start a sandbox from a thread that lives as long as the sandbox does, such as the main thread: Linux counts the end of
+the thread that started a process as the death of its parent.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from actors.sandbox_messages import (
+    ERRORS_NAME,
+    RESULT_NAME,
+    Completed,
+    Exited,
+    Failed,
+    FailureCode,
+    Job,
+    Progressed,
+    Ready,
+    Reply,
+    decode_reply,
+    encode_line,
+)
+from schemas.services import Work
+from schemas.values import Digest
+
+START_TIMEOUT_S: Final = 30.0
+
+_ENVIRONMENT: Final = {
+    "LANG": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",  # an arena for each thread would count as address space
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+_PACKAGES: Final = Path(__file__).resolve().parents[1]
+_LAST_WORDS: Final = 2_048
+
+Progress: TypeAlias = Callable[[int, int], None]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """What one job may use; ``memory_bytes`` is address space beyond the empty process's, mapped inputs included."""
+
+    wall_ms: int
+    memory_bytes: int
+    output_bytes: int
+    threads: int = 1
+
+    @property
+    def cpu_seconds(self) -> int:
+        """Processor time: as much as the threads can use within the wall-clock time, and a second to be told apart."""
+        return -(-self.wall_ms * self.threads // 1_000) + 1
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """The job is done: the file with the result, its SHA-256 and bytes, and the root to commit to."""
+
+    result: Path
+    root: Digest
+    digest: Digest
+    size: int
+
+
+class JobFailed(Struct, frozen=True, kw_only=True):
+    """The job ended without a result. ``exit_code``, where known, is minus the signal's number if one killed it."""
+
+    code: FailureCode
+    detail: str
+    exit_code: int | None = None
+
+
+Outcome: TypeAlias = Finished | JobFailed
+
+
+class SandboxBroken(Exception):
+    """The sandbox's own process does not start, which is a fault of the installation."""
+
+
+class Sandbox:
+    """Runs up to ``capacity`` jobs at once; further ones wait. Each place has a process, loaded ahead of time."""
+
+    def __init__(self, capacity: int = 1) -> None:
+        self._places: asyncio.Queue[_Process | None] = asyncio.Queue()
+        for _ in range(capacity):
+            self._places.put_nowait(None)
+        self._capacity = capacity
+        self._processes: set[_Process] = set()
+
+    async def start(self) -> None:
+        """Load the processes, so that the first jobs begin at once. Raises `SandboxBroken`."""
+        for _ in range(self._capacity):
+            self._places.put_nowait(self._places.get_nowait() or await self._start_process())
+
+    async def run(
+        self,
+        work: Work,
+        blobs: Mapping[Digest, Path],
+        directory: Path,
+        limits: Limits,
+        progress: Progress | None = None,
+    ) -> Outcome:
+        """Do the work in ``directory``, which belongs to this job alone; the result is a file in it.
+
+        ``blobs`` has the input files by digest. Cancelling the call kills the job. Raises `SandboxBroken`.
+        """
+        job = Job(
+            work=work,
+            blobs={digest: str(path.resolve()) for digest, path in blobs.items()},
+            directory=str(directory.resolve()),
+            threads=limits.threads,
+            memory_bytes=limits.memory_bytes,
+            output_bytes=limits.output_bytes,
+            cpu_seconds=limits.cpu_seconds,
+        )
+        (directory / RESULT_NAME).unlink(missing_ok=True)
+        process = await self._places.get()
+        try:
+            if process is None or not process.alive:
+                process = await self._start_process()
+            async with asyncio.timeout(limits.wall_ms / 1_000):
+                return _checked(await process.run(job, progress), directory, limits)
+        except TimeoutError:
+            return JobFailed(code=FailureCode.TIMEOUT, detail=f"not done within {limits.wall_ms} ms")
+        finally:
+            if process is not None and not process.idle:
+                process.kill()
+                process = None
+            self._places.put_nowait(process)
+
+    async def close(self) -> None:
+        """Kill whatever runs, and wait until it is gone."""
+        processes, self._processes = self._processes, set()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            await process.wait()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _start_process(self) -> "_Process":
+        process = await _Process.start()
+        self._processes = {known for known in self._processes if known.alive} | {process}
+        return process
+
+
+class _Process:
+    """One loaded process and the jobs that it forks, one at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdin is None or process.stdout is None:
+            raise AssertionError("the process was started without pipes")
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self.idle = False
+
+    @classmethod
+    async def start(cls) -> "_Process":
+        """Start it and wait until it is loaded. Raises `SandboxBroken`."""
+        arguments = (sys.executable, "-m", "actors.sandbox_child", str(os.getpid()))
+        pipe = asyncio.subprocess.PIPE
+        started = cls(
+            await asyncio.create_subprocess_exec(
+                *arguments, stdin=pipe, stdout=pipe, cwd=_PACKAGES, env=_ENVIRONMENT, start_new_session=True
+            )
+        )
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                started.idle = isinstance(await started._receive(), Ready)
+        except TimeoutError as error:
+            raise SandboxBroken(f"no sign of life within {START_TIMEOUT_S} s") from error
+        finally:
+            if not started.idle:
+                started.kill()
+        if not started.idle:
+            raise SandboxBroken(f"`{' '.join(arguments)}` ended at its start; its stderr says why")
+        return started
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.returncode is None
+
+    async def run(self, job: Job, progress: Progress | None) -> Completed | JobFailed:
+        """Run one job. Unless the process is `idle` again afterwards, it must be killed."""
+        self.idle = False
+        self._stdin.write(encode_line(job))
+        said: Completed | Failed | None = None
+        while True:
+            match await self._receive():
+                case Progressed(done, total):
+                    if progress is not None:
+                        progress(done, total)
+                case Completed() | Failed() as said:
+                    pass
+                case Exited(exit_code):
+                    self.idle = True
+                    return _judge(said, exit_code, Path(job.directory))
+                case _:
+                    return JobFailed(code=FailureCode.CRASHED, detail="the sandbox's process broke off")
+
+    def kill(self) -> None:
+        """Kill it with everything in its session."""
+        self._stdin.close()
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        await self._process.wait()
+
+    async def _receive(self) -> Reply | None:
+        """The next thing said; None when that is not a message, or when nothing more will come."""
+        try:
+            return decode_reply(await self._stdout.readline())
+        except (msgspec.DecodeError, ValueError):
+            return None
+
+
+def _judge(said: Completed | Failed | None, exit_code: int, directory: Path) -> Completed | JobFailed:
+    """What a job's last message and its exit code amount to."""
+    if exit_code == -signal.SIGXCPU:
+        return JobFailed(code=FailureCode.TIMEOUT, detail="the processor time is used up", exit_code=exit_code)
+    if isinstance(said, Failed):
+        return JobFailed(code=said.code, detail=said.detail, exit_code=exit_code)
+    if said is None or exit_code != 0:
+        return JobFailed(code=FailureCode.CRASHED, detail=_last_words(directory), exit_code=exit_code)
+    return said
+
+
+def _checked(ended: Completed | JobFailed, directory: Path, limits: Limits) -> Outcome:
+    """The outcome, once the file that the job claims is there."""
+    if isinstance(ended, JobFailed):
+        return ended
+    result = directory / RESULT_NAME
+    try:
+        status = result.lstat()
+    except FileNotFoundError:
+        return JobFailed(code=FailureCode.CRASHED, detail="there is no file with the result")
+    if not stat.S_ISREG(status.st_mode) or status.st_size != ended.size or ended.size > limits.output_bytes:
+        return JobFailed(code=FailureCode.CRASHED, detail="the file with the result is not the one that was reported")
+    return Finished(result=result, root=ended.root, digest=ended.digest, size=ended.size)
+
+
+def _last_words(directory: Path) -> str:
+    """The last line that the job wrote to stderr."""
+    try:
+        with (directory / ERRORS_NAME).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
+            lines = file.read(_LAST_WORDS).decode("utf-8", errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in reversed(lines) if line.strip()), "")

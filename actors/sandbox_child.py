@@ -1,0 +1,171 @@
+"""The process in which jobs run; started by `actors.sandbox`, never by hand.
+
+It loads NumPy and the services once, and then forks a fresh process for each job: a fork takes milliseconds, an
+interpreter with NumPy a quarter of a second. The loaded process itself never touches a job's data, holds no key and no
+connection, and runs no second thread (its BLAS is told to use one), so forking is safe. A job's process limits itself
+before it opens any file of the job, and ends with the job.
+
+Both die with the process that started them: by the kernel's signal at the parent's death where there is one (Linux),
+and by the end of stdin everywhere.
+"""
+
+import ctypes
+import errno
+import gc
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+import numpy as np
+
+from actors.backends.cpu import CpuBackend
+from actors.sandbox_messages import (
+    ERRORS_NAME,
+    RESULT_NAME,
+    Completed,
+    Exited,
+    Failed,
+    FailureCode,
+    Job,
+    Progressed,
+    Ready,
+    Reply,
+    decode_job,
+    encode_line,
+)
+from actors.services import matmul
+from events.errors import BadInput
+
+OPEN_FILES: Final = 64
+PROGRESS_INTERVAL_S: Final = 0.05
+MAX_DETAIL: Final = 500
+
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+_PR_SET_PDEATHSIG: Final = 1
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(parent: int) -> None:
+    """Serve jobs until stdin ends. ``parent`` is the process id of whoever started this."""
+    _die_with(parent)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    ones = np.ones((64, 64), dtype=np.int8)
+    CpuBackend().multiply(ones, ones)
+    gc.collect()
+    gc.freeze()
+    _send(Ready())
+    while line := _read_line():
+        _send(Exited(_fork_job(line)))
+
+
+def _fork_job(line: bytes) -> int:
+    """Run the job in a process of its own; return its exit code."""
+    template = os.getpid()
+    ended, alive = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ended)
+        _die_with(template)
+        _run_job(line)
+    os.close(alive)
+    readable, _, _ = select.select([ended, _STDIN], [], [])
+    if _STDIN in readable:
+        # Nothing may be said while a job runs: the parent is gone, or not in its senses. This ends this process too.
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    os.close(ended)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _run_job(line: bytes) -> NoReturn:
+    """In the job's process: do it, say how it went, end. What nobody foresaw ends the process with a traceback."""
+    job = decode_job(line)
+    _confine(job)
+    _send(_perform(job))
+    os._exit(0)
+
+
+def _confine(job: Job) -> None:
+    """Take up the job's limits."""
+    os.chdir(job.directory)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    errors = os.open(ERRORS_NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(nothing, _STDIN)
+    os.dup2(errors, _STDERR)
+    os.close(nothing)
+    os.close(errors)
+    limits = {resource.RLIMIT_CPU: job.cpu_seconds, resource.RLIMIT_FSIZE: job.output_bytes}
+    used = _address_space()
+    if used is not None:
+        limits[resource.RLIMIT_AS] = used + job.memory_bytes
+    for limit, value in limits.items():
+        # At the soft limit of processor time the kernel sends SIGXCPU, at the hard one SIGKILL, which tells nothing.
+        resource.setrlimit(limit, (value, value + 1 if limit == resource.RLIMIT_CPU else value))
+
+
+def _perform(job: Job) -> Completed | Failed:
+    said = 0.0
+
+    def report(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= PROGRESS_INTERVAL_S:
+            said = now
+            _send(Progressed(done, total))
+
+    blobs = {digest: Path(path) for digest, path in job.blobs.items()}
+    try:
+        computed = matmul.compute(job.work, blobs, CpuBackend(job.threads), Path(RESULT_NAME), report, job.threads)
+    except BadInput as error:
+        return Failed(FailureCode.BAD_INPUT, str(error)[:MAX_DETAIL])
+    except MemoryError as error:
+        return Failed(FailureCode.MEMORY, str(error) or "out of memory")
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            return Failed(FailureCode.OUTPUT_TOO_LARGE, f"the result has more than {job.output_bytes} bytes")
+        if error.errno == errno.ENOMEM:
+            return Failed(FailureCode.MEMORY, str(error))
+        raise
+    return Completed(computed.root, computed.digest, computed.size)
+
+
+def _address_space() -> int | None:
+    """Bytes of address space in use; None where the kernel does not say (there RLIMIT_AS has no effect either)."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * _PAGE
+    except OSError:
+        return None
+
+
+def _die_with(parent: int) -> None:
+    """Be killed when the parent ends, and end now if it has ended already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _read_line() -> bytes:
+    """One line from stdin; empty when stdin has ended. The parent never writes ahead: after the line there is nothing."""
+    received = b""
+    while not received.endswith(b"\n"):
+        chunk = os.read(_STDIN, 65_536)
+        if not chunk:
+            return b""
+        received += chunk
+    return received
+
+
+def _send(reply: Reply) -> None:
+    """One line to stdout, far below the size up to which a pipe takes a write whole."""
+    os.write(_STDOUT, encode_line(reply))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

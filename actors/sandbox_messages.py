@@ -1,0 +1,79 @@
+"""What a sandbox and its process say to each other: JSON, one record a line, over the process's stdin and stdout."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from schemas.services import Work
+from schemas.values import Digest
+
+RESULT_NAME: Final = "result.npy"
+ERRORS_NAME: Final = "stderr.txt"
+
+
+class FailureCode(StrEnum):
+    """Why a job ended without a result."""
+
+    BAD_INPUT = "BAD_INPUT"
+    CRASHED = "CRASHED"
+    MEMORY = "MEMORY"
+    OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
+    TIMEOUT = "TIMEOUT"
+
+
+class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One job: what to do, where the inputs lie (absolute paths), and what it may use."""
+
+    work: Work
+    blobs: dict[Digest, str]
+    directory: str
+    threads: int
+    memory_bytes: int
+    output_bytes: int
+    cpu_seconds: int
+
+
+class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag="ready", tag_field="message"):
+    """The process has loaded all that a job needs."""
+
+
+class Progressed(Struct, frozen=True, forbid_unknown_fields=True, tag="progressed", tag_field="message"):
+    """``done`` of ``total`` steps of the job."""
+
+    done: int
+    total: int
+
+
+class Completed(Struct, frozen=True, forbid_unknown_fields=True, tag="completed", tag_field="message"):
+    """The job has written its result."""
+
+    root: Digest
+    digest: Digest
+    size: int
+
+
+class Failed(Struct, frozen=True, forbid_unknown_fields=True, tag="failed", tag_field="message"):
+    """The job has noticed that it cannot be done."""
+
+    code: FailureCode
+    detail: str
+
+
+class Exited(Struct, frozen=True, forbid_unknown_fields=True, tag="exited", tag_field="message"):
+    """The job's own process is gone; ``exit_code`` is minus the signal's number where one killed it."""
+
+    exit_code: int
+
+
+Reply: TypeAlias = Ready | Progressed | Completed | Failed | Exited
+
+decode_job: Final[Callable[[bytes], Job]] = msgspec.json.Decoder(Job).decode
+decode_reply: Final[Callable[[bytes], Reply]] = msgspec.json.Decoder[Reply](Reply).decode
+
+
+def encode_line(record: Job | Reply) -> bytes:
+    """The record as one line."""
+    return msgspec.json.encode(record) + b"\n"
