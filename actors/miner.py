@@ -1,0 +1,288 @@
+"""The miner's decisions: take what is assigned, commit to the result, reveal it, give up what cannot be done. Pure.
+
+The miner follows the feed of its own address and needs nothing else to know where it is: a `Task`, kept as a row, goes
+from assigned to computed to committed and ends with the job's own end. After a crash every task goes on at its stage.
+"""
+
+from collections.abc import Awaitable, Mapping
+from functools import partial
+from typing import Final, Literal, Protocol
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from actors.decision import (
+    Command,
+    Decision,
+    Done,
+    Drop,
+    EffectFailed,
+    Heard,
+    Keep,
+    Later,
+    NeverAgain,
+    Say,
+    Start,
+    TurnedAway,
+    done,
+    draft,
+)
+from events.canonical import canonical, digest
+from events.envelope import read
+from events.keys import Key
+from events.receipts import sign_receipt
+from projections.receipts import receipt_of
+from schemas.blocks import Applied, TimerFired
+from schemas.events import (
+    Device,
+    JobAssigned,
+    JobCommitted,
+    JobFailed,
+    JobRefunded,
+    JobRevealed,
+    JobSettled,
+    MinerRegistered,
+    Offer,
+)
+from schemas.messages import FeedMessage
+from schemas.state import Assigned, Assignment, Commitment, Committed, Job
+
+DELIVER_AGAIN_MS: Final = 1_000
+
+
+class Registration(Struct, frozen=True, kw_only=True):
+    """What the miner offers, as its job.registered event says it."""
+
+    name: str
+    capacity: int
+    devices: tuple[Device, ...]
+    offers: tuple[Offer, ...]
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A job of this miner. ``height`` is that of its assignment. What is known at which stage:
+
+    assigned: who assigned it, when, at which price. described: the job itself. computed: the commitment that was said,
+    without the block that holds it. committed: with that block.
+    """
+
+    id: str
+    stage: Literal["assigned", "described", "computed", "committed"]
+    assignment: Assignment
+    job: Job | UnsetType = UNSET
+    commitment: Commitment | UnsetType = UNSET
+
+
+_task_decoder = msgspec.json.Decoder(Task)
+
+
+class Described(Struct, frozen=True):
+    """A node's answer about the job."""
+
+    id: str
+    job: Job
+
+
+class Computed(Struct, frozen=True):
+    """The result lies on disk."""
+
+    id: str
+    root: str
+    digest: str
+    size: int
+
+
+class Impossible(Struct, frozen=True):
+    """The job cannot be done here."""
+
+    id: str
+    reason: str
+
+
+class Delivered(Struct, frozen=True):
+    """Everyone can fetch the result."""
+
+    id: str
+
+
+class Deliver(Struct, frozen=True):
+    """Try to deliver once more."""
+
+    id: str
+
+
+class Worker(Protocol):
+    """The effects: asking a node, computing, moving blobs, removing files."""
+
+    def describe(self, job_id: str, height: int) -> Awaitable[Described]: ...
+
+    def compute(self, job_id: str, job: Job) -> Awaitable[Computed | Impossible]: ...
+
+    def deliver(self, job_id: str, result: str) -> Awaitable[Delivered]: ...
+
+    def forget(self, job_id: str) -> Awaitable[None]: ...
+
+
+class Miner:
+    """Decides for one address."""
+
+    name: Final = "miner"
+
+    def __init__(self, key: Key, chain: str, registration: Registration, worker: Worker) -> None:
+        self._key = key
+        self._chain = chain
+        self._registration = registration
+        self._worker = worker
+        self._tasks: dict[str, Task] = {}
+
+    def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
+        self._tasks = {task.id: task for task in map(_task_decoder.decode, rows.values())}
+        return Done((self._register(), *(self._go_on(task) for task in self._tasks.values())))
+
+    def decide(self, message: object, now_ms: int) -> Decision:
+        match message:
+            case FeedMessage():
+                return Done(tuple(self._read_feed(message)))
+            case Described():
+                return Done(tuple(self._described(message)))
+            case Computed():
+                return Done(tuple(self._computed(message)))
+            case Impossible():
+                return Done(tuple(self._give_up(message.id, message.reason)))
+            case Delivered():
+                return Done(tuple(self._reveal(message.id)))
+            case Deliver() if (task := self._tasks.get(message.id)) is not None:
+                return done(self._go_on(task))
+            case EffectFailed():
+                return self._effect_failed(message)
+            case Heard() | TurnedAway():
+                return self._heard(message)
+        return Done()
+
+    def _register(self) -> Command:
+        """The key follows from the content, so the same registration is said once and a changed one anew."""
+        fields = msgspec.structs.asdict(self._registration)
+        return Say(f"register/{digest(canonical(self._registration))}", draft(MinerRegistered, **fields))
+
+    def _keep(self, task: Task) -> list[Command]:
+        self._tasks[task.id] = task
+        return [Keep(f"task/{task.id}", canonical(task)), self._go_on(task)]
+
+    def _go_on(self, task: Task) -> Command:
+        """What the task's stage asks for."""
+        if task.stage == "assigned" or isinstance(task.job, UnsetType):
+            height = task.assignment.assigned_height
+            return Start(f"describe/{task.id}", partial(self._worker.describe, task.id, height), about=task.id)
+        if task.stage == "described" or isinstance(task.commitment, UnsetType):
+            return Start(f"compute/{task.id}", partial(self._worker.compute, task.id, task.job), about=task.id)
+        commitment = task.commitment
+        if task.stage == "computed":
+            said = draft(
+                JobCommitted, job=task.id, root=commitment.root, result=commitment.result, size=commitment.size
+            )
+            return Say(f"commit/{task.id}", said, about=task.id)
+        deliver = partial(self._worker.deliver, task.id, commitment.result)
+        return Start(f"deliver/{task.id}", deliver, about=task.id)
+
+    def _read_feed(self, message: FeedMessage) -> list[Command]:
+        commands: list[Command] = []
+        for entry in message.entries:
+            if isinstance(entry.outcome, TimerFired):
+                commands += self._end(entry.outcome.job)
+            elif isinstance(entry.outcome, Applied) and not isinstance(entry.event, UnsetType):
+                event = read(bytes(entry.event)).event
+                match event:
+                    case JobAssigned(miner=self._key.address):
+                        commands += self._assigned(event, message)
+                    case JobCommitted(sender=self._key.address):
+                        commands += self._committed(event.job, message)
+                    case JobSettled() | JobFailed() | JobRefunded():
+                        commands += self._end(event.job)
+        return commands
+
+    def _assigned(self, event: JobAssigned, message: FeedMessage) -> list[Command]:
+        known = self._tasks.get(event.job)
+        if known is not None and known.assignment.assigned_height >= message.height:
+            return []
+        assignment = Assignment(
+            miner=event.miner,
+            coordinator=event.sender,
+            price=event.price,
+            assigned_ms=message.time_ms,
+            assigned_height=message.height,
+        )
+        return self._keep(Task(id=event.job, stage="assigned", assignment=assignment))
+
+    def _described(self, described: Described) -> list[Command]:
+        task = self._tasks.get(described.id)
+        if task is None or task.stage != "assigned":
+            return []
+        match described.job.situation:
+            case Assigned(assignment=assignment) if assignment == task.assignment:
+                return self._keep(msgspec.structs.replace(task, stage="described", job=described.job))
+        # The job has moved on without this miner.
+        return self._end(task.id)
+
+    def _computed(self, computed: Computed) -> list[Command]:
+        task = self._tasks.get(computed.id)
+        if task is None or task.stage != "described":
+            return []
+        commitment = Commitment(
+            root=computed.root, result=computed.digest, size=computed.size, committed_ms=0, committed_height=0
+        )
+        return self._keep(msgspec.structs.replace(task, stage="computed", commitment=commitment))
+
+    def _committed(self, job_id: str, message: FeedMessage) -> list[Command]:
+        task = self._tasks.get(job_id)
+        if task is None or task.stage != "computed" or isinstance(task.commitment, UnsetType):
+            return []
+        commitment = msgspec.structs.replace(
+            task.commitment, committed_ms=message.time_ms, committed_height=message.height
+        )
+        return self._keep(msgspec.structs.replace(task, stage="committed", commitment=commitment))
+
+    def _reveal(self, job_id: str) -> list[Command]:
+        task = self._tasks.get(job_id)
+        if task is None or isinstance(task.job, UnsetType) or isinstance(task.commitment, UnsetType):
+            return []
+        situation = Committed(deadline_ms=0, assignment=task.assignment, commitment=task.commitment)
+        receipt = receipt_of(job_id, msgspec.structs.replace(task.job, situation=situation), self._chain)
+        said = draft(JobRevealed, job=job_id, receipt_sig=sign_receipt(receipt, self._key))
+        return [Say(f"reveal/{job_id}", said, about=job_id)]
+
+    def _give_up(self, job_id: str, reason: str) -> list[Command]:
+        if job_id not in self._tasks:
+            return []
+        said = draft(JobFailed, job=job_id, miner=self._key.address, reason=reason)
+        return [*self._end(job_id), Say(f"give-up/{job_id}", said, about=job_id)]
+
+    def _end(self, job_id: str) -> list[Command]:
+        """The job is no longer this miner's."""
+        if self._tasks.pop(job_id, None) is None:
+            return []
+        return [
+            Drop(f"task/{job_id}"),
+            Start(f"forget/{job_id}", partial(self._worker.forget, job_id), about=job_id),
+        ]
+
+    def _effect_failed(self, failed: EffectFailed) -> Decision:
+        effect, _, job_id = failed.name.partition("/")
+        if job_id not in self._tasks:
+            return Done()
+        match effect:
+            case "describe" | "deliver":
+                # The network is in trouble, not the job; its deadline ends this.
+                return done(Later(DELIVER_AGAIN_MS, Deliver(job_id)))
+            case "compute":
+                return NeverAgain("NOT_COMPUTED", str(failed.error), tuple(self._give_up(job_id, "MINER_FAILED")))
+        return Done()
+
+    def _heard(self, message: Heard | TurnedAway) -> Decision:
+        """Of a word that did nothing the reason is worth keeping; the job's own end comes by the feed."""
+        if isinstance(message, Heard) and not isinstance(message.outcome, Applied):
+            verb, _, job_id = message.key.partition("/")
+            gone = self._end(job_id) if verb in ("commit", "reveal") else []
+            return NeverAgain("SAID_IN_VAIN", f"{message.key}: {message.outcome}", tuple(gone))
+        if isinstance(message, TurnedAway) and message.given_up:
+            return NeverAgain("TURNED_AWAY", f"{message.key}: {message.refusal}")
+        return Done()
