@@ -420,18 +420,23 @@ class Runtime:
 
 
 def own_feed(bus: Bus, address: str) -> Source:
-    """The source of a light actor: FeedMessage records of one address, from where the actor left off."""
+    """The source of a light actor: FeedMessage records of one address, from where the actor left off.
+
+    Several nodes write a feed, so what one of them says late again is passed over; after a restart it may come again.
+    """
+    height = 0
 
     async def read(runtime: Runtime) -> None:
+        nonlocal height
         reader = await bus.read_feed(address, runtime.position("feed"))
         try:
             while True:
                 for record in await reader.next(TOGETHER, 1_000):
-                    message: object
-                    try:
-                        message = _feed_messages.decode(record.data)
-                    except msgspec.MsgspecError as error:
-                        message = Unreadable(record.data, str(error))
+                    message = _feed_message(record.data)
+                    if isinstance(message, FeedMessage):
+                        if message.height <= height:
+                            continue
+                        height = message.height
                     await runtime.tell(message, Position("feed", record.sequence))
         finally:
             await reader.close()
@@ -484,6 +489,13 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
 
 
 _feed_messages = msgspec.json.Decoder(FeedMessage)
+
+
+def _feed_message(data: bytes) -> FeedMessage | Unreadable:
+    try:
+        return _feed_messages.decode(data)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        return Unreadable(data, str(error))
 
 
 def _stopping() -> Unreachable:

@@ -80,6 +80,11 @@ class Voice:
         self._sending: dict[str, _Sending] = {}
         self._doubtful = True
 
+    @property
+    def waiting(self) -> int:
+        """How many events wait for a block."""
+        return len(self._rows)
+
     def check(self, unfinished: Draft) -> None:
         """Raises Refused unless the draft is an event that every node can read."""
         complete(unfinished, chain=self.chain, sender=self.address, gas_price=self.gas_price)
