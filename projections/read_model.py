@@ -35,12 +35,17 @@ _votes_decoder = msgspec.json.Decoder(Commit)
 
 
 class Restored(Struct, frozen=True):
-    """Where the read model stands. No ``head`` and no ``votes`` at height 0. ``position``: a sequence in CHAIN."""
+    """Where the read model stands: no ``head`` and no ``votes`` at height 0.
+
+    ``position`` is the sequence in CHAIN to go on after, ``last_block`` that of the last message up to there which is a
+    block, valid or not: the fence for the next one.
+    """
 
     state: State
     head: Header | None
     votes: Commit
     position: int
+    last_block: int
 
 
 class Connection(aiosqlite.Connection):
@@ -93,7 +98,7 @@ class ReadModel:
 
         Comes before the first `write`.
         """
-        rows, head, votes, position = await _guarded(self.path, self._writer, _stored)
+        rows, head, votes, (position, last_block) = await _guarded(self.path, self._writer, _stored)
         state = State.from_rows(self.genesis, rows)
         stored_root = head.state_root if head is not None else State.from_genesis(self.genesis).root()
         if state.root() != stored_root:
@@ -104,17 +109,17 @@ class ReadModel:
             )
         self._concerns = Concerns(state.unfinished_jobs())
         self._height = head.height if head is not None else 0
-        return Restored(state, head, votes, position)
+        return Restored(state, head, votes, position, last_block)
 
-    async def write(self, finals: Sequence[FinalBlock], position: int) -> None:
-        """Writes blocks in one transaction, together with ``position``, the sequence in CHAIN to go on after.
+    async def write(self, finals: Sequence[FinalBlock], position: int, last_block: int) -> None:
+        """Writes blocks in one transaction, together with the place in CHAIN to go on from (see `Restored`).
 
         The blocks follow on those written before; AssertionError when they do not. After any error nothing of them is
         written, and the read model has to be opened again.
         """
         if self._concerns is None:
             raise AssertionError("restore comes before the first write")
-        rows = Rows(self.genesis.chain, position)
+        rows = Rows(self.genesis.chain, position, last_block)
         for final in finals:
             if final.header.height != self._height + 1:
                 raise AssertionError(f"block {final.header.height} cannot be written after {self._height}")
@@ -230,7 +235,14 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
     if stored.get("format") == FORMAT:
         return
     state = State.from_genesis(genesis)
-    meta = {"format": FORMAT, "genesis": identity, "state_root": state.root(), "height": 0, "position": 0}
+    meta = {
+        "format": FORMAT,
+        "genesis": identity,
+        "state_root": state.root(),
+        "height": 0,
+        "position": 0,
+        "last_block": 0,
+    }
     with db:
         db.execute("BEGIN IMMEDIATE")
         for table in DERIVED_TABLES:
@@ -241,12 +253,11 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
         db.executemany("INSERT INTO records VALUES (?, ?)", state.rows())
 
 
-def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, int]:
-    height, position = (
-        int(db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0]) for key in ("height", "position")
-    )
+def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, tuple[int, int]]:
+    meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
+    place = int(meta["position"]), int(meta["last_block"])
     rows = db.execute("SELECT key, value FROM records").fetchall()
-    if height == 0:
-        return rows, None, (), position
-    header, votes = db.execute("SELECT header, votes FROM blocks WHERE height = ?", (height,)).fetchone()
-    return rows, _header_decoder.decode(header), _votes_decoder.decode(votes), position
+    if meta["height"] == 0:
+        return rows, None, (), place
+    header, votes = db.execute("SELECT header, votes FROM blocks WHERE height = ?", (meta["height"],)).fetchone()
+    return rows, _header_decoder.decode(header), _votes_decoder.decode(votes), place

@@ -147,7 +147,7 @@ def block(
         (first, place_of(entry.header.height + 1, 0) - 1, limit + 1),
     ).fetchall()
     kept = _fitting(rows, limit, 4, 160)
-    outcomes = tuple(_outcome(row[1], row[2], row[3]) for row in rows[:kept])
+    outcomes = tuple(outcome_of(row[1], row[2], row[3]) for row in rows[:kept])
     return BlockAnswer(block=entry, outcomes=outcomes, next=_cursor(rows[kept][0]) if kept < len(rows) else UNSET)
 
 
@@ -171,7 +171,8 @@ def block_proof(entry: BlockEntry) -> BlockProof:
     return BlockProof(header=entry.header, votes=tuple((vote.validator, vote.sig) for vote in entry.votes))
 
 
-def _outcome(event_id: bytes | None, fee: int, stored: bytes | None) -> Outcome:
+def outcome_of(event_id: bytes | None, fee: int, stored: bytes | None) -> Outcome:
+    """The outcome as the row holds it."""
     if stored is not None:
         return _outcome_decoder.decode(stored)
     if event_id is None:
@@ -187,7 +188,7 @@ def _event_answer(row: Sequence[Any]) -> EventAnswer:
         index=index,
         time_ms=_header_decoder.decode(header).time_ms,
         block=block_hash.hex(),
-        outcome=_outcome(event_id, fee, outcome),
+        outcome=outcome_of(event_id, fee, outcome),
         envelope=Raw(raw) if raw is not None else UNSET,
     )
 

@@ -33,9 +33,10 @@ class JobRow(Struct, frozen=True):
 class Rows:
     """The rows of some blocks in a row. Of a record that several of them changed, the last version is kept."""
 
-    def __init__(self, chain: str, position: int) -> None:
+    def __init__(self, chain: str, position: int, last_block: int) -> None:
         self.chain: Final = chain
         self.position: Final = position
+        self.last_block: Final = last_block
         self.height = 0
         self.blocks: list[tuple[object, ...]] = []
         self.events: list[tuple[int, bytes | None, int, bytes | None, bytes | None, str | None]] = []
@@ -141,7 +142,10 @@ def _write(db: sqlite3.Connection, rows: Rows, numbers: dict[str, int]) -> None:
         "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET number = number + excluded.number",
         [(name, number) for name, number in sorted(rows.counts.items()) if number],
     )
-    db.executemany("UPDATE meta SET value = ? WHERE key = ?", [(rows.height, "height"), (rows.position, "position")])
+    db.executemany(
+        "UPDATE meta SET value = ? WHERE key = ?",
+        [(rows.height, "height"), (rows.position, "position"), (rows.last_block, "last_block")],
+    )
 
 
 def _write_job(db: sqlite3.Connection, row: JobRow, counts: Counter[str]) -> None:
