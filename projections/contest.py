@@ -166,14 +166,19 @@ class Contest:
         )
 
     def winner(self, block_hash: str) -> Candidate:
-        """The executed block that a quorum voted for. Raises Divergence where it does not hold, or is not there."""
+        """The executed block that a quorum voted for. Raises Divergence where it does not hold, or is not there.
+
+        ``data["check"]`` of the error says which check of an audit failed.
+        """
         if self.candidate is not None and self.candidate.hash == block_hash:
             return self.candidate
         waiting = self._waiting.get(block_hash)
         examined = self._faults.get(block_hash) if waiting is None else self._examine(waiting)
         if isinstance(examined, Candidate):
             return examined
-        raise Divergence(self.parent.height + 1, self._absence(block_hash) if examined is None else str(examined))
+        error = Divergence(self.parent.height + 1, self._absence(block_hash) if examined is None else str(examined))
+        error.data["check"] = Fault.check if examined is None else examined.check
+        raise error
 
     def _absence(self, block_hash: str) -> str:
         missing = f"a quorum votes for block {block_hash}, which the log does not hold before the votes"

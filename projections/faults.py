@@ -14,6 +14,8 @@ class Fault(Struct, frozen=True, kw_only=True, tag_field="fault", tag=True):
     """Base of all reasons."""
 
     sentence: ClassVar[str] = ""
+    # The check of an audit that it belongs to.
+    check: ClassVar[str] = "blocks"
 
     def __str__(self) -> str:
         return self.sentence.format(**{name: getattr(self, name) for name in self.__struct_fields__})
@@ -119,6 +121,7 @@ class EmptyBlock(Fault, frozen=True):
 class BadEvent(Fault, frozen=True):
     """The event could not be read, or could not be included at this place."""
 
+    check = "events"
     index: int
     refusal: Refusal
 
@@ -128,30 +131,35 @@ class BadEvent(Fault, frozen=True):
 
 
 class BadEventSignature(Fault, frozen=True):
+    check = "events"
     sentence = "event {index}: the signature is not that of {sender}"
     index: int
     sender: str
 
 
 class WrongEventRoot(Fault, frozen=True):
+    check = "events"
     sentence = "event root: the block says {stated}, its events give {computed}"
     stated: str
     computed: str
 
 
 class WrongOutcomeRoot(Fault, frozen=True):
+    check = "execution"
     sentence = "outcome root: the block says {stated}, re-execution gives {computed}"
     stated: str
     computed: str
 
 
 class WrongStateRoot(Fault, frozen=True):
+    check = "execution"
     sentence = "state root: the block says {stated}, re-execution gives {computed}"
     stated: str
     computed: str
 
 
 class WrongGas(Fault, frozen=True):
+    check = "execution"
     sentence = "gas: the block says {stated}, re-execution gives {computed}"
     stated: int
     computed: int
