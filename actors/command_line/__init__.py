@@ -1,0 +1,37 @@
+"""The command line ``assay``.
+
+`main` is the last frame of the process: whatever reaches it becomes a message and an exit code. Nothing heavy is
+imported before it is known what is wanted, so that ``assay --help`` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code: 0 ok, 1 job failed, 2 usage, 3 not found, 4 not allowed,
+    5 network, 6 time-out, 7 verification failed, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words in (["--help"], ["-h"]):
+        from actors.command_line.verbs import overview
+
+        sys.stdout.write(overview())
+        return 0
+    from actors.command_line import problems
+
+    try:
+        from actors.command_line.application import run
+
+        return run(words)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python would complain again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001  the last frame: every error becomes a message and an exit code
+        return problems.report(error, words)

@@ -1,0 +1,43 @@
+"""Amounts and times as people write and read them; no floating point on the way."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+from events.errors import BadInput
+from schemas.values import MAX_SAFE_INTEGER, MICRO_PER_ASY
+
+_AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,10})(?:\.(?P<rest>[0-9]{1,6}))?")
+_MICRO: Final = re.compile(r"(?P<micro>[0-9]{1,16})u")
+
+
+def micro_of(text: str) -> int:
+    """Micro-ASY from ``1.5`` (ASY) or ``1500000u`` (micro-ASY). Raises BadInput."""
+    if match := _MICRO.fullmatch(text):
+        micro = int(match["micro"])
+    elif match := _AMOUNT.fullmatch(text):
+        micro = int(match["whole"]) * MICRO_PER_ASY + int((match["rest"] or "").ljust(6, "0"))
+    else:
+        raise BadInput(
+            f"{text!r} is not an amount",
+            hint="Write ASY with at most six decimals, as 1.5, or micro-ASY with a u, as 1500000u.",
+        )
+    if micro > MAX_SAFE_INTEGER:
+        raise BadInput(f"{text!r} is more than there can be", hint="Amounts stay below 2^53 micro-ASY.")
+    return micro
+
+
+def moment(time_ms: int) -> str:
+    """A time for people, in UTC."""
+    whole, rest = divmod(time_ms, 1_000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}.{rest:03d}Z"
+
+
+def duration(milliseconds: int) -> str:
+    """A span for people: ``850 ms``, ``12.3 s``, ``4 min 5 s``."""
+    if milliseconds < 1_000:
+        return f"{milliseconds} ms"
+    tenths = milliseconds // 100
+    if tenths < 600:
+        return f"{tenths // 10}.{tenths % 10} s"
+    return f"{tenths // 600} min {tenths % 600 // 10} s"

@@ -1,0 +1,50 @@
+"""The cyclopts application, made from the table of verbs; a verb's module is imported when it is called."""
+
+from importlib.metadata import version
+from typing import Any
+
+from cyclopts import App
+
+from actors.command_line.verbs import SECTIONS, SUMMARY, Group, Verb
+
+_PACKAGE = "actors.command_line"
+
+
+def _release() -> str:
+    return version("assay-network")
+
+
+def application() -> App:
+    """A new application; errors come out as exceptions, for `actors.command_line.main` to report."""
+    app = App(
+        name="assay",
+        help=SUMMARY,
+        version=_release,
+        help_format="plaintext",
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    for _, entries in SECTIONS:
+        for entry in entries:
+            if isinstance(entry, Group):
+                group = App(name=entry.name, help=entry.help, version=_release)
+                for verb in entry.verbs:
+                    _add(group, verb)
+                app.command(group)
+            else:
+                _add(app, entry)
+    app.register_install_completion_command()
+    return app
+
+
+def _add(app: App, verb: Verb) -> None:
+    options: dict[str, Any] = {"name": verb.name, "help": verb.help}
+    app.command(f"{_PACKAGE}.{verb.function}", **options)
+
+
+def run(words: list[str]) -> int:
+    """Runs one command line. A verb returns its exit code, or None for 0. Raises AssayError and CycloptsError."""
+    result = application()(words)
+    return result if isinstance(result, int) else 0

@@ -1,0 +1,52 @@
+"""A list of checks, told one by one; the first that fails decides."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from actors.command_line.output import Output
+from events.errors import VerificationFailed
+
+
+class Check(Struct, frozen=True, kw_only=True):
+    """What was looked at. ``skipped`` says in ``detail`` what was missing for it."""
+
+    claim: str
+    result: Literal["passed", "failed", "skipped"]
+    detail: str = ""
+
+
+class Checks:
+    """Collects checks. After one has failed the others are not looked at."""
+
+    def __init__(self) -> None:
+        self._checks: list[Check] = []
+
+    def hold(self, claim: str, *, holds: bool, difference: str) -> None:
+        """Raises VerificationFailed with the difference unless it holds."""
+        self._checks.append(
+            Check(claim=claim, result="passed" if holds else "failed", detail="" if holds else difference)
+        )
+        if not holds:
+            raise VerificationFailed(
+                f"not true: {claim}", why=difference, hint="Do not rely on it; ask another node.", claim=claim
+            )
+
+    def skip(self, claim: str, missing: str) -> None:
+        """This could not be looked at."""
+        self._checks.append(Check(claim=claim, result="skipped", detail=missing))
+
+    def failed(self, claim: str, difference: str) -> None:
+        """Notes a check that failed by an error, which the caller raises again."""
+        self._checks.append(Check(claim=claim, result="failed", detail=difference))
+
+    def show(self, output: Output, about: dict[str, object]) -> None:
+        """Prints the checks."""
+        passed = all(check.result != "failed" for check in self._checks)
+        marks = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
+        lines = "\n".join(
+            f"{marks[check.result]}  {check.claim}" + (f": {check.detail}" if check.detail else "")
+            for check in self._checks
+        )
+        facts = about | {"checks": lines, "verdict": "passed" if passed else "failed"}
+        output.one(about | {"passed": passed, "checks": self._checks}, facts)

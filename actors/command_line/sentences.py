@@ -1,0 +1,89 @@
+"""What happened, in a sentence: events and timers of a job's life as people read them."""
+
+import msgspec
+
+from actors.command_line.output import asy
+from events.envelope import parse
+from schemas.blocks import Failed, TimerFired
+from schemas.events import (
+    Body,
+    FaucetRequested,
+    JobAssigned,
+    JobCancelled,
+    JobCommitted,
+    JobFailed,
+    JobRefunded,
+    JobRevealed,
+    JobSettled,
+    JobSubmitted,
+    MinerRegistered,
+    TransferSent,
+    type_of,
+)
+from schemas.queries import EventAnswer
+from schemas.refusals import code_of
+from schemas.services import BlobMatrix, Work, service_of
+
+
+def short(text: str) -> str:
+    """An address or a digest, short enough for a line, still recognisable."""
+    return text if len(text) <= 16 else f"{text[:8]}…{text[-4:]}"
+
+
+def work_in_words(work: Work) -> str:
+    """The service and the sizes."""
+    return f"{service_of(work)} {work.a.rows}×{work.a.columns} · {work.b.rows}×{work.b.columns}"
+
+
+def operand_in_words(matrix: object) -> str:
+    """Where a matrix comes from."""
+    return f"blob {matrix.digest}" if isinstance(matrix, BlobMatrix) else "made from a seed"
+
+
+def event_of(answer: EventAnswer) -> Body | None:
+    """The event of an entry, None for a timer."""
+    return parse(bytes(answer.envelope)).event if isinstance(answer.envelope, msgspec.Raw) else None
+
+
+def happened(answer: EventAnswer) -> str:
+    """One final event or timer in words."""
+    outcome = answer.outcome
+    if isinstance(outcome, TimerFired):
+        back = f", {asy(outcome.refunded)} went back" if outcome.refunded else ", another miner may try"
+        return f"deadline passed: {outcome.reason}{back}"
+    event = event_of(answer)
+    if event is None:
+        raise AssertionError("an outcome that is no timer has an event")
+    words = in_words(event)
+    if isinstance(outcome, Failed):
+        return f"{words}: failed, {code_of(outcome.refusal)}"
+    return words
+
+
+def in_words(event: Body) -> str:
+    """What an event says."""
+    match event:
+        case TransferSent():
+            return f"{asy(event.amount)} from {short(event.sender)} to {short(event.to)}"
+        case FaucetRequested():
+            return f"{asy(event.amount)} from the faucet to {short(event.sender)}"
+        case MinerRegistered():
+            return f"miner {event.name} offers {', '.join(offer.service for offer in event.offers)}"
+        case JobSubmitted():
+            return f"submitted: {work_in_words(event.work)}, escrow {asy(event.escrow)}"
+        case JobAssigned():
+            return f"assigned to miner {short(event.miner)} for {asy(event.price)}"
+        case JobCommitted():
+            return f"committed: the miner is bound to result {short(event.result)}"
+        case JobRevealed():
+            return "revealed: the result can be fetched, and the miner has signed the receipt"
+        case JobSettled():
+            return "settled: verified, paid, and the receipt is signed by the coordinator"
+        case JobFailed():
+            return f"attempt of miner {short(event.miner)} failed: {event.reason}"
+        case JobRefunded():
+            return f"refunded: {event.reason}"
+        case JobCancelled():
+            return "cancelled by its owner"
+        case _:
+            return type_of(event)

@@ -1,0 +1,124 @@
+"""What ``assay`` can be told to do: one table, from which both the overview and the application are made."""
+
+from typing import Final, NamedTuple
+
+SUMMARY: Final = "Assay: signed jobs, verified results, a ledger that anyone can replay."
+
+
+class Verb(NamedTuple):
+    """A command, the sentence in the overview, and the function behind it (imported when it is called)."""
+
+    name: str
+    help: str
+    function: str = ""
+
+
+class Group(NamedTuple):
+    """A word with commands under it."""
+
+    name: str
+    help: str
+    verbs: tuple[Verb, ...]
+
+
+SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
+    (
+        "Try it",
+        (
+            Verb("demo", "A whole network on this machine, one real job, its receipt, and an audit.", "local:demo"),
+            Verb("devnet", "A whole network on this machine, until Ctrl-C.", "local:devnet"),
+        ),
+    ),
+    (
+        "Use a network",
+        (
+            Group(
+                "job",
+                "Submit jobs and follow them.",
+                (
+                    Verb("submit", "Show the plan, submit a job, and follow it to its receipt.", "job_submit:submit"),
+                    Verb("show", "One job with its history.", "jobs:show"),
+                    Verb("list", "Jobs, newest first.", "jobs:list_jobs"),
+                    Verb("watch", "Follow a job until it ends.", "jobs:watch"),
+                    Verb("why", "Why a job waits, as a code and a sentence.", "jobs:why"),
+                    Verb("cancel", "Withdraw a job that no miner has yet.", "jobs:cancel"),
+                    Verb("result", "Download the result of a job.", "jobs:result"),
+                ),
+            ),
+            Verb("account", "Balance and nonce of an address.", "ledger:account"),
+            Verb("transfer", "Send coins.", "ledger:transfer"),
+            Group(
+                "miner",
+                "See who computes.",
+                (Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),),
+            ),
+            Verb("block", "One block, by height or hash; without either, the newest.", "ledger:block"),
+            Verb("receipt", "The receipt of a settled job, with its proofs.", "ledger:receipt"),
+        ),
+    ),
+    (
+        "Trust nobody",
+        (
+            Group(
+                "verify",
+                "Check what you were given, offline.",
+                (
+                    Verb("receipt", "Signatures and proofs of a receipt.", "verify:verify_receipt"),
+                    Verb("proof", "A proof of an event or of a state record.", "verify:verify_proof"),
+                    Verb("job", "Repeat the verdict on a job's result.", "verify_job:verify_job"),
+                ),
+            ),
+            Verb("audit", "Execute a log again from genesis and compare everything.", "logs:audit"),
+            Group("log", "The log as a file.", (Verb("export", "Write the log into a file.", "logs:export"),)),
+        ),
+    ),
+    (
+        "Keep keys",
+        (
+            Group(
+                "wallet",
+                "Encrypted wallets on this machine.",
+                (
+                    Verb("create", "Make a wallet with a new key.", "wallets:create"),
+                    Verb("list", "The wallets of the keystore.", "wallets:list_wallets"),
+                    Verb("address", "The address of a wallet.", "wallets:address"),
+                    Verb("import", "Make a wallet of a seed file (SU…).", "wallets:import_seed"),
+                    Verb("export", "Write a wallet's seed, not encrypted, into a file.", "wallets:export_seed"),
+                    Verb("sign", "Sign an event offline.", "wallets:sign"),
+                    Verb("change-password", "Encrypt a wallet anew.", "wallets:change_password"),
+                ),
+            ),
+        ),
+    ),
+    (
+        "Operate",
+        (
+            Verb("run", "Run one actor: coordinator, proposer, miner or wallet.", "actors:run_actor"),
+            Verb("doctor", "Check this machine and the network, and say how to mend what is wrong.", "doctor:doctor"),
+            Group(
+                "schemas",
+                "The records, for other languages.",
+                (Verb("export", "Write the JSON Schemas of all records.", "schema_files:export"),),
+            ),
+        ),
+    ),
+)
+
+
+def overview() -> str:
+    """What ``assay --help`` prints; made here, without the imports that only a command needs."""
+    lines = [SUMMARY, "", "Usage: assay COMMAND [OPTIONS]", ""]
+    for title, entries in SECTIONS:
+        lines.append(f"{title}:")
+        for entry in entries:
+            if isinstance(entry, Group):
+                lines += [f"  {entry.name + ' ' + verb.name:<24}{verb.help}" for verb in entry.verbs]
+            else:
+                lines.append(f"  {entry.name:<24}{entry.help}")
+        lines.append("")
+    lines += [
+        "Every command has --help, and -o table|json|ndjson for its output.",
+        "Exit codes: 0 ok, 1 job failed, 2 usage, 3 not found, 4 not allowed, 5 network, 6 time-out,",
+        "            7 verification failed, 130 interrupted.",
+    ]
+    return "\n".join(lines) + "\n"
