@@ -10,7 +10,7 @@ from bus.blobs import Blobs
 from bus.connection import ApiError, Connection
 from bus.doors import JetStreamLiveListener, QueryService, WalletDoor, ask
 from bus.port import ChainKind, FeedRecord, Handler, Limits
-from bus.publishing import Outgoing, Publisher
+from bus.publishing import EXPECTED_LAST, MESSAGE_ID, Outgoing, Publisher
 from bus.readers import FilteredReader, JetStreamChainReader, JetStreamInboxReader, feed_reader, stream_state
 from bus.streams import CONSUMER_MISSING, STREAM_MISSING, not_set_up, reader_name, set_up
 from events import subjects
@@ -18,8 +18,6 @@ from events.errors import BusError, MessageTooLarge
 
 SUBMIT_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 5.0
-EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
-MESSAGE_ID = "Nats-Msg-Id"
 
 log = structlog.get_logger(__name__)
 

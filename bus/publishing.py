@@ -17,6 +17,8 @@ from nats.aio.msg import Msg
 from bus.connection import NO_RESPONDERS, STATUS, Connection
 from events.errors import BusError, FenceRefused, InboxFull, MessageTooLarge, Unreachable
 
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+MESSAGE_ID = "Nats-Msg-Id"
 WINDOW_MESSAGES = 2_000
 WINDOW_BYTES = 4 * 2**20
 ATTEMPT_S = 3.0

@@ -149,9 +149,14 @@ async def set_up(
         await ensure_reader(connection, chain, limits, validator)
 
 
+def with_genesis(settings: Mapping[str, Any], genesis_hash: str) -> dict[str, Any]:
+    """The settings of a stream that belongs to this genesis."""
+    return {**settings, "metadata": {GENESIS: genesis_hash}}
+
+
 async def _ensure_stream(connection: Connection, settings: dict[str, Any], genesis_hash: str) -> None:
     name = settings["name"]
-    wanted = settings | {"metadata": {GENESIS: genesis_hash}}
+    wanted = with_genesis(settings, genesis_hash)
     try:
         info = await connection.api(f"STREAM.INFO.{name}")
     except ApiError as error:
@@ -163,13 +168,18 @@ async def _ensure_stream(connection: Connection, settings: dict[str, Any], genes
             if refusal.number != STREAM_EXISTS:
                 raise _refused(f"stream {name}", refusal) from refusal
             info = await connection.api(f"STREAM.INFO.{name}")  # somebody else made it meanwhile
-    found = info["config"]
+    check_stream(wanted, info["config"], genesis_hash)
+
+
+def check_stream(wanted: Mapping[str, Any], found: Mapping[str, Any], genesis_hash: str) -> None:
+    """Raises WrongNetwork when the stream that is there belongs to another genesis or is set up differently."""
+    name = wanted["name"]
     stored = found.get("metadata", {}).get(GENESIS)
     if stored != genesis_hash:
         hint = "Use the genesis file of this network, or another chain name."
         why = f"stream {name} belongs to genesis {stored}, not {genesis_hash}"
         raise WrongNetwork("another network", why=why, hint=hint, stream=name, expected=genesis_hash, found=stored)
-    _compare(f"stream {name}", wanted, found)
+    check_settings(f"stream {name}", wanted, found)
 
 
 async def ensure_reader(connection: Connection, chain: str, limits: Limits, validator: str) -> None:
@@ -190,7 +200,7 @@ async def ensure_reader(connection: Connection, chain: str, limits: Limits, vali
             if refusal.number not in CONSUMER_EXISTS:
                 raise _refused(f"reader {name}", refusal) from refusal
             info = await connection.api(f"CONSUMER.INFO.{stream}.{name}")
-    _compare(f"reader {name}", wanted, info["config"])
+    check_settings(f"reader {name}", wanted, info["config"])
 
 
 def not_set_up(chain: str) -> Unreachable:
@@ -202,7 +212,8 @@ def _refused(what: str, error: ApiError) -> BusError:
     return BusError(f"the NATS server refuses {what}", why=error.description, code=error.number)
 
 
-def _compare(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def check_settings(what: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raises WrongNetwork, which names the first setting that differs."""
     setting = difference(wanted, found)
     if setting is not None:
         hint = "Start with the limits this network was made with, or set the server back to them."
