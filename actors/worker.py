@@ -50,7 +50,7 @@ class SandboxWorker:
     async def describe(self, job_id: str, height: int) -> Described:
         """Asks nodes until one answers from ``height`` or later. Raises Unreachable, TimedOut."""
         for attempt in range(DESCRIBE_TRIES):
-            answer = _answers.decode(await self._bus.query("job", canonical({"id": job_id})))
+            answer = _answers.decode(await self._bus.query("job", canonical({"job": job_id})))
             if answer.height >= height:
                 if isinstance(answer, QueryRefused):
                     raise Unreachable("no node knows the job", why=answer.problem.detail)

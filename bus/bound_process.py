@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import IO
 
 _LAUNCHER = """
 import ctypes, os, sys
@@ -27,22 +28,37 @@ _ISOLATED = ("-I", "-S", "-c")
 
 
 class BoundProcess:
-    """``command`` starts with a path. Output goes nowhere. The parent is the thread that makes this object."""
+    """``command`` starts with a path. The parent is the thread that makes this object.
 
-    def __init__(self, command: Sequence[str], *, watcher: bool = not sys.platform.startswith("linux")) -> None:
+    Output and errors go to the file ``output``, or nowhere. ``environment`` None: that of the parent.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        output: IO[bytes] | None = None,
+        environment: Mapping[str, str] | None = None,
+        watcher: bool = not sys.platform.startswith("linux"),
+    ) -> None:
         ending = str(int(signal.SIGTERM))
         self._watcher: subprocess.Popen[bytes] | None = None
         if watcher:
-            self._process = _silent(command)
+            self._process = _detached(command, output, environment)
             watch = [sys.executable, *_ISOLATED, _WATCHER, str(self._process.pid), ending]
             self._watcher = subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True)
         else:
             launch = [sys.executable, *_ISOLATED, _LAUNCHER, str(os.getpid()), ending, *command]
-            self._process = _silent(launch)
+            self._process = _detached(launch, output, environment)
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number when one ended it."""
+        return self._process.poll()
 
     def running(self) -> bool:
         return self._process.poll() is None
@@ -58,7 +74,11 @@ class BoundProcess:
             self._watcher = None
 
 
-def _silent(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _detached(
+    command: Sequence[str], output: IO[bytes] | None, environment: Mapping[str, str] | None
+) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C at a terminal reaches only the parent, which ends it in order."""
-    nowhere = subprocess.DEVNULL
-    return subprocess.Popen(command, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    target = subprocess.DEVNULL if output is None else output
+    return subprocess.Popen(
+        command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=target, stderr=target, env=environment
+    )
