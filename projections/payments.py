@@ -10,7 +10,6 @@ from projections.state import Context, Draft
 from schemas.events import FaucetRequested, TransferSent
 from schemas.refusals import (
     AmountOverflow,
-    FaucetClosed,
     FaucetLimit,
     InsufficientBalance,
     Malformed,
@@ -63,12 +62,13 @@ def transfer_sent(draft: Draft, event: TransferSent, context: Context, event_id:
 
 
 def faucet_requested(draft: Draft, event: FaucetRequested, context: Context, event_id: str) -> Refusal | None:
-    """Makes new coins within three limits: per request, per account and day of block time, and over all time."""
+    """Makes new coins within three limits: per request, per account and day of block time, and over all time.
+
+    Where there is no faucet at all a request is not even admitted.
+    """
     parameters, supply, account = draft.parameters, draft.supply(), draft.account(event.sender)
     day = context.time_ms // DAY_MS
     used = account.faucet_used if account.faucet_day == day else 0
-    if parameters.faucet_total == 0:
-        return FaucetClosed()
     limits = (
         ("request", parameters.faucet_request, 0),
         ("day", parameters.faucet_day, used),

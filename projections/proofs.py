@@ -61,9 +61,9 @@ def verify_state_proof(proof: StateProof, state_root: str) -> bool:
         end = tree.leaf_hash(key, sha256(bytes(proof.value)).digest())
     elif neighbour is not None:
         other = int.from_bytes(neighbour[0], "big")
-        # The way to the key must end at that leaf: another key, of which the path so far is a part.
-        if other == key or (other ^ key) >> (256 - len(siblings)):
+        if other == key:
             return False
+        # A leaf that lies elsewhere in the tree does not lead to the root along the way of the absent key.
         end = tree.leaf_hash(other, neighbour[1])
     return tree.root_of_path(siblings, key, end).hex() == state_root
 

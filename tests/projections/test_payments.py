@@ -57,6 +57,7 @@ def test_a_transfer_may_spend_the_last_coin() -> None:
     ("saying", "refusal"),
     [
         (transfer(ALICE, ALICE, 1), SelfTransfer(address=ALICE.address)),
+        (transfer(ALICE, BOB, BALANCE - 999), InsufficientBalance(needed=BALANCE - 999, available=BALANCE - 1_000)),
         (transfer(ALICE, BOB, BALANCE), InsufficientBalance(needed=BALANCE, available=BALANCE - 1_000)),
         (
             transfer(ALICE, BOB, MAX_SAFE_INTEGER),

@@ -78,9 +78,10 @@ def test_the_last_attempt_ends_in_a_refund() -> None:
     assert ledger.balance(CLIENT) == BALANCE - FEE
 
 
-def test_a_job_whose_lifetime_is_over_does_not_open_again() -> None:
-    """A deadline missed after the lifetime refunds at once, with the reason EXPIRED."""
-    ledger = given(registered(), submitted(lifetime_ms=5_000), assigned()).wait(10_000)
+@pytest.mark.parametrize("lifetime_ms", [5_000, 11_000])
+def test_a_job_whose_lifetime_is_over_does_not_open_again(lifetime_ms: int) -> None:
+    """A deadline missed at the end of the lifetime or after it refunds at once, with the reason EXPIRED."""
+    ledger = given(registered(), submitted(lifetime_ms=lifetime_ms), assigned()).wait(10_000)
 
     assert timers_of(ledger) == (TimerFired(job=ledger.job_id, reason="DEADLINE_MISSED", refunded=1_000),)
     assert ledger.job().situation == Refunded(reason="EXPIRED", ended_ms=ledger.time_ms, ended_height=ledger.height)

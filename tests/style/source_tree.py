@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "events", "projections", "bus", "actors")
 
 # Files of projections that stand at the edge: they read and write files or databases, and hand the rules what they
-# read. They may use threads, asyncio and the file system. The clock and randomness are as foreign to them as to the
-# rules.
-EDGE_OF_PROJECTIONS = ("read_model", "log_file", "audit")
+# read, or check signatures on several threads before the rules see the events. They may use threads, asyncio and the
+# file system. The clock and randomness are as foreign to them as to the rules.
+EDGE_OF_PROJECTIONS = ("read_model", "log_file", "audit", "signatures")
 
 
 @dataclass(frozen=True)
