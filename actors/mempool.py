@@ -138,10 +138,9 @@ class Mempool:
         if event.gas_price < self._min_gas_price:
             return GasPriceTooLow(minimum=self._min_gas_price, found=event.gas_price)
         if replaced is not None:
-            old_price = replaced.signed.event.gas_price
-            needed_price = old_price + max(1, -(-old_price * REPLACEMENT_BPS // 10_000))
+            needed_price = _to_replace(replaced.signed.event.gas_price)
             if event.gas_price < needed_price:
-                return NonceTaken(pending=replaced.signed.id, needed_gas_price=min(needed_price, MAX_SAFE_INTEGER))
+                return NonceTaken(pending=replaced.signed.id, needed_gas_price=needed_price)
         elif len(queue.events) >= self._limits.per_sender:
             return SenderLimitExceeded(limit=self._limits.per_sender)
         elif event.nonce > (expected := queue.first_missing(account.nonce)) + FUTURE_NONCES:
@@ -180,6 +179,13 @@ class Mempool:
         if not queue.events:
             del self._queues[event.sender]
         return pending.signed
+
+    def reason_to_yield(self, gone: SignedEvent, newcomer: SignedEvent) -> Refusal:
+        """Why ``gone`` had to make room for ``newcomer``."""
+        if gone.event.sender == newcomer.event.sender and gone.event.nonce == newcomer.event.nonce:
+            return NonceTaken(pending=newcomer.id, needed_gas_price=_to_replace(newcomer.event.gas_price))
+        needed = min(newcomer.event.gas_price, MAX_SAFE_INTEGER)
+        return MempoolFull(limit=self._limits.events, needed_gas_price=needed)
 
     def drop(self, event_id: str) -> None:
         """Removes an event that turned out to be impossible; one that is not there is none to remove."""
@@ -226,11 +232,10 @@ class Mempool:
                 heapq.heapreplace(heads, entry)
         return picked
 
-    def oldest_ready_ms(self) -> int | None:
-        """When the ready event that has waited longest arrived."""
-        arrivals = [
-            queue.events[nonce].arrived_ms
-            for sender, queue in self._queues.items()
-            if (nonce := self._account(sender).nonce) in queue.events
-        ]
-        return min(arrivals, default=None)
+    def has_ready(self) -> bool:
+        """Whether an event waits that could be included now."""
+        return any(self._account(sender).nonce in queue.events for sender, queue in self._queues.items())
+
+
+def _to_replace(gas_price: int) -> int:
+    return min(gas_price + max(1, -(-gas_price * REPLACEMENT_BPS // 10_000)), MAX_SAFE_INTEGER)

@@ -1,0 +1,274 @@
+"""The proposer: a validator that gathers events, builds blocks when it is its turn, and votes.
+
+It proposes when something waits: an event in the mempool, or a deadline that has come. In round 0 it is one
+validator's turn; when nothing has become final for the chain's round timeout since something began to wait here, the
+next one's, and so on. The fence of the append keeps two from proposing at once. It votes for the first valid block of
+each height, once: the vote is on disk before it is said, and is said again until the block is final.
+
+Nothing else here is kept on disk. After a crash the mempool fills again from the inboxes, the rest from the log.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from actors.admission import Admission
+from actors.clock import backoff_ms
+from actors.mempool import Mempool, PoolLimits
+from actors.node import Node
+from bus.port import Bus, Clock
+from events.canonical import canonical
+from events.envelope import SignedEvent
+from events.errors import BusError, FenceRefused, MessageTooLarge, NotAllowed, Unreachable, WrongNetwork
+from events.keys import Key
+from projections.chain import Final as FinalBlock
+from projections.contest import Candidate
+from projections.execute import timers_due
+from schemas.genesis import Genesis
+from schemas.refusals import Refusal
+from schemas.state import Account
+
+TICK_MS: Final = 250
+VOTE_AGAIN_MS: Final = 2_000
+APPEND_AGAIN_MS: Final = 2_000
+EXPIRE_EVERY_MS: Final = 10_000
+# A validator of which nothing was seen for so long, while others made so many blocks, is taken for dead.
+SILENT_MS: Final = 60_000
+SILENT_BLOCKS: Final = 50
+
+log = structlog.get_logger()
+
+
+class Proposer:
+    """One validator with its node, whose read model is the file ``path``."""
+
+    def __init__(self, bus: Bus, clock: Clock, key: Key, genesis: Genesis, path: Path) -> None:
+        limits = PoolLimits(
+            events=bus.limits.inbox_messages,
+            per_sender=bus.limits.inbox_per_sender,
+            age_ms=bus.limits.inbox_age_s * 1_000,
+        )
+        mempool = Mempool(genesis.chain, genesis.parameters.min_gas_price, self._account, limits)
+        self._admission = Admission(bus, mempool, self._account)
+        # A signature that was checked on its way into the mempool is not checked again in a block.
+        verified = self._admission.is_verified
+        self._node = Node(
+            bus, clock, genesis, path, verified=verified, threads=2, serve_queries=True, publish_feed=True
+        )
+        self._node.observe(self)
+        self._bus = bus
+        self._clock = clock
+        self._key = key
+        self._parameters = genesis.parameters
+        self._wake = asyncio.Event()
+        self._waiting_since_ms: int | None = None
+        self._appended_height = 0
+        self._appended_ms = 0
+        self._voted_ms = 0
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._retired: set[str] = set()
+        self._votes: set[asyncio.Task[None]] = set()
+
+    @property
+    def node(self) -> Node:
+        """The node that the proposer follows the log with."""
+        return self._node
+
+    def _account(self, address: str) -> Account:
+        return self._node.state.account(address)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Runs the node and all else until ``stop``; raises what the node cannot go on after."""
+        await self._node.start()
+        try:
+            await self._node.catch_up()
+            log.info("up", address=self._key.address, height=self._node.height)
+            await self._run_until(stop)
+        finally:
+            await self._node.stop()
+
+    async def _run_until(self, stop: asyncio.Event) -> None:
+        """The tasks, until one of them fails or ``stop`` is set."""
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("stop", stop.wait()),
+                ("node", self._node.join()),
+                ("inboxes", self._keep_up(self._read_inboxes)),
+                ("propose", self._propose_for_ever()),
+                ("tick", self._tick_for_ever()),
+            )
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*tasks, *self._votes):
+                task.cancel()
+            await asyncio.gather(*tasks, *self._votes, return_exceptions=True)
+
+    async def _keep_up(self, work: Callable[[], Awaitable[None]]) -> None:
+        attempt = 0
+        while True:
+            began_ms = self._clock.now_ms()
+            try:
+                await work()
+            except WrongNetwork:
+                raise
+            except BusError as error:
+                attempt = 0 if self._clock.now_ms() - began_ms > 60_000 else attempt + 1
+                log.warning("the bus failed", error=str(error), attempt=attempt)
+            await self._clock.sleep_ms(backoff_ms(attempt))
+
+    async def _read_inboxes(self) -> None:
+        reader = await self._bus.read_inboxes(self._key.address)
+        await self._admission.run(reader, self._wake)
+
+    # What the node tells.
+
+    async def on_candidate(self, candidate: Candidate) -> None:
+        """Votes, beside the fold."""
+        self._vote_soon()
+
+    async def on_final(self, final: FinalBlock) -> None:
+        """The mempool moves on with the state, and the next block can be built."""
+        now_ms = self._clock.now_ms()
+        for address in (final.header.proposer, *(entry.validator for entry in final.votes)):
+            self._seen[address] = (final.header.height, now_ms)
+            self._retired.discard(address)
+        self._waiting_since_ms = None
+        await self._admission.block_is_final(final.events)
+        self._wake.set()
+
+    # Votes.
+
+    def _vote_soon(self) -> None:
+        self._voted_ms = self._clock.now_ms()
+        task = asyncio.create_task(self._vote(), name="vote")
+        self._votes.add(task)
+        task.add_done_callback(self._votes.discard)
+
+    async def _vote(self) -> None:
+        signed = self._node.chain.vote(self._key)
+        if signed is None:
+            return
+        data = canonical(signed)
+        try:
+            await self._node.read_model.remember_vote(signed.vote.height, signed.vote.block, data)
+            await self._bus.append("vote", data)
+        except NotAllowed as error:
+            log.error("no second vote", error=str(error))  # noqa: TRY400 - the trace says nothing more
+        except BusError as error:
+            log.warning("the vote could not be appended", error=str(error))
+
+    # Proposals.
+
+    async def _propose_for_ever(self) -> None:
+        while True:
+            wait_ms = await self._propose()
+            if wait_ms > 0:
+                try:
+                    async with asyncio.timeout(wait_ms / 1_000):
+                        await self._wake.wait()
+                except TimeoutError:
+                    pass
+            self._wake.clear()
+
+    async def _propose(self) -> int:
+        """Proposes if there is reason to, and says after how many milliseconds to look again."""
+        now_ms = self._clock.now_ms()
+        chain = self._node.chain
+        height = chain.height + 1
+        if chain.candidate is not None or self._is_under_way(height, now_ms):
+            return TICK_MS
+        mempool = self._admission.mempool
+        if not mempool.has_ready() and not timers_due(self._node.state, now_ms):
+            self._waiting_since_ms = None
+            return self._until_deadline(now_ms)
+        if self._waiting_since_ms is None:
+            self._waiting_since_ms = now_ms
+        turn = self._turn(height, now_ms - self._waiting_since_ms)
+        if turn is None:
+            return TICK_MS
+        earliest_ms = chain.earliest_ms(turn)
+        if earliest_ms > now_ms:
+            return min(earliest_ms - now_ms, TICK_MS)
+        events = mempool.pick(self._parameters.max_block_events)
+        proposed = chain.propose(self._key, events, now_ms, turn)
+        if proposed is None:
+            return TICK_MS
+        block, refused = proposed
+        await self._turn_away(refused)
+        if block is None:
+            return 0 if refused else TICK_MS
+        await self._append(height, canonical(block))
+        return TICK_MS
+
+    def _is_under_way(self, height: int, now_ms: int) -> bool:
+        """Whether an own block is on its way back from the log."""
+        return self._appended_height == height and now_ms - self._appended_ms < APPEND_AGAIN_MS
+
+    def _until_deadline(self, now_ms: int) -> int:
+        deadline_ms = self._node.state.next_deadline_ms()
+        return TICK_MS if deadline_ms is None else min(max(deadline_ms - now_ms, 1), TICK_MS)
+
+    def _turn(self, height: int, waited_ms: int) -> int | None:
+        """The latest round by now in which it is this validator's turn."""
+        latest = waited_ms // self._parameters.round_timeout_ms
+        size = len(self._node.genesis.validators)
+        for turn in range(latest, max(latest - size, -1), -1):
+            if self._node.chain.proposer_for(height, turn) == self._key.address:
+                return turn
+        return None
+
+    async def _append(self, height: int, data: bytes) -> None:
+        self._appended_height, self._appended_ms = height, self._clock.now_ms()
+        try:
+            await self._bus.append("block", data, self._node.last_block)
+        except FenceRefused:
+            self._appended_height = 0
+            log.info("somebody else has proposed", height=height)
+        except MessageTooLarge:
+            raise
+        except Unreachable as error:
+            # It may have been stored: only the log can tell.
+            log.warning("no answer to a proposal", height=height, error=str(error))
+
+    async def _turn_away(self, refused: Sequence[tuple[SignedEvent, Refusal]]) -> None:
+        for signed, refusal in refused:
+            await self._admission.turn_away(signed, refusal)
+
+    # Housekeeping.
+
+    async def _tick_for_ever(self) -> None:
+        expired_ms = self._clock.now_ms()
+        while True:
+            await self._clock.sleep_ms(TICK_MS)
+            now_ms = self._clock.now_ms()
+            candidate = self._node.chain.candidate
+            if candidate is not None and now_ms - self._voted_ms > VOTE_AGAIN_MS:
+                self._vote_soon()
+            await self._admission.free_places()
+            if now_ms - expired_ms > EXPIRE_EVERY_MS:
+                expired_ms = now_ms
+                await self._admission.expire(now_ms)
+                await self._retire_the_dead(now_ms)
+
+    async def _retire_the_dead(self, now_ms: int) -> None:
+        """Frees the inbox places that only a dead validator has not freed. It gets a new reader when it is back."""
+        for validator in self._node.genesis.validators:
+            address = validator.address
+            height, seen_ms = self._seen.setdefault(address, (self._node.height, now_ms))
+            silent = self._node.height - height >= SILENT_BLOCKS and now_ms - seen_ms >= SILENT_MS
+            if silent and address != self._key.address and address not in self._retired:
+                log.warning("a validator is silent; its inbox reader is retired", address=address, since_block=height)
+                try:
+                    await self._bus.retire_reader(address)
+                except BusError as error:
+                    log.warning("the reader could not be retired", error=str(error))
+                    return
+                self._retired.add(address)
