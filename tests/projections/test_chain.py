@@ -382,7 +382,7 @@ def test_garbage_never_crashes_the_fold(network: SmallNetwork, seed: int) -> Non
 
 @pytest.mark.parametrize(("powers", "quorum"), [((1,), 1), ((1,) * 3, 2), ((1,) * 4, 3), ((1,) * 7, 5), ((5, 1, 1), 1)])
 def test_two_thirds_of_the_power_make_a_block_final(powers: tuple[int, ...], quorum: int) -> None:
-    """Signatures that are known to hold, by digest of the envelope, are not verified again; all others are."""
+    """With 1, 3, 4 or 7 validators the vote that completes two thirds of the power, and none before, is decisive."""
     network = SmallNetwork(make_genesis(powers=powers))
     for height in range(1, 4):
         network.append_block(network.build(network.transfer()))
