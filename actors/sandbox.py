@@ -1,8 +1,8 @@
 """Runs each job in a process of its own, with limits; whatever happens in there, the caller gets a typed outcome.
 
 The process has its own session, an empty environment, no inherited descriptors, no core dumps, and limits on time,
-memory, output and open files. Nothing is pickled in either direction. When the caller's process dies, even by ``kill -9``, so
-do the sandbox's.
+memory, output and open files. Nothing is pickled in either direction. When the caller's process dies, even by
+``kill -9``, so do the sandbox's.
 
 Start a sandbox from a thread that lives as long as the sandbox does, such as the main thread: Linux counts the end of
 the thread that started a process as the death of its parent.

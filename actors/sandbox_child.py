@@ -152,7 +152,7 @@ def _die_with(parent: int) -> None:
 
 
 def _read_line() -> bytes:
-    """One line from stdin; empty when stdin has ended. The parent never writes ahead: after the line there is nothing."""
+    """One line from stdin; empty when stdin has ended. The parent never writes ahead: a line comes alone."""
     received = b""
     while not received.endswith(b"\n"):
         chunk = os.read(_STDIN, 65_536)
