@@ -1,0 +1,251 @@
+"""The processes: each role of the network put together from its parts, for one host.
+
+    stop_event; await run_role("miner", settings, environment, stop)
+
+Every role has its own key, its own directory, its own connection; they meet only on the bus.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+from msgspec import Struct
+
+from actors.backends.cpu import CpuBackend
+from actors.clock import SystemClock
+from actors.coordinator import Coordinator, NewBlock, Tick
+from actors.examiner import BlobExaminer
+from actors.ledger import AccountAt, EventAt, QueriedLedger
+from actors.miner import Miner, Registration
+from actors.node import Node
+from actors.proposer import Proposer
+from actors.runtime import Runtime, Speaking, own_feed, supervise
+from actors.sandbox import Sandbox
+from actors.settings import Settings, load_key
+from actors.speaker import Used
+from actors.store import Store
+from actors.wallet import run_wallet
+from actors.wallet_policy import load_policy
+from actors.worker import SandboxWorker
+from bus.jetstream import JetStreamBus
+from bus.port import Bus, Clock
+from events.blocks import decode_genesis, genesis_hash
+from events.errors import BadInput, NotAllowed, NotFound, VerificationFailed
+from events.keys import Key
+from projections import read_model_queries
+from schemas.blocks import TimerFired
+from schemas.events import Offer
+from schemas.genesis import Genesis
+
+ROLES: Final = ("proposer", "coordinator", "miner", "wallet")
+TICK_MS: Final = 1_000
+
+log = structlog.get_logger()
+
+
+class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The section ``[miner]`` of the settings. ``unit_price`` is in micro-ASY per unit of the service."""
+
+    name: str = "miner"
+    capacity: int = 1
+    unit_price: int = 10
+    memory_mib: int = 4_096
+    threads: int = 1
+
+
+class WalletTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The section ``[wallet]``: the file with the policy."""
+
+    policy: str
+
+
+class Host(Struct, frozen=True):
+    """What every role is given."""
+
+    settings: Settings
+    genesis: Genesis
+    key: Key
+    bus: Bus
+    clock: Clock
+
+    @property
+    def gas_price(self) -> int:
+        """The price that the settings name, else the chain's minimum."""
+        chosen = self.settings.gas_price
+        return self.genesis.parameters.min_gas_price if chosen is None else chosen
+
+    def directory(self, role: str) -> Path:
+        """Where a role keeps its files."""
+        path = Path(self.settings.data_dir) / f"{role}-{self.key.address}"
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path
+
+    async def store(self, role: str) -> Store:
+        """The memory of the role. Raises StoreInUse, ForeignStore."""
+        identity = f"{genesis_hash(self.genesis)} {self.key.address}"
+        return await Store.open(self.directory(role) / "store.db", identity)
+
+
+def load_genesis(path: str) -> Genesis:
+    """Reads the genesis file. Raises BadInput."""
+    try:
+        return decode_genesis(Path(path).read_bytes())
+    except (OSError, VerificationFailed) as error:
+        raise BadInput(
+            f"the genesis {path!r} cannot be read",
+            why=str(error),
+            hint="Set ASSAY_GENESIS to the chain's genesis file.",
+        ) from error
+
+
+async def run_role(role: str, settings: Settings, environment: Mapping[str, str], stop: asyncio.Event) -> None:
+    """Runs one role until ``stop`` is set, starting it again after what passes. Raises what does not pass."""
+    genesis = load_genesis(settings.genesis)
+    if genesis.chain != settings.chain:
+        raise BadInput(f"the genesis is of chain {genesis.chain}", why=f"the settings say {settings.chain}")
+    key = load_key(settings, environment)
+    run = _RUNS[role]
+    clock = SystemClock()
+
+    async def once(stop: asyncio.Event) -> None:
+        bus = await JetStreamBus.connect(settings.url, genesis.chain, name=f"assay {role} {key.address[:8]}")
+        try:
+            await run(Host(settings, genesis, key, bus, clock), stop)
+        finally:
+            await bus.close()
+
+    await supervise(role, once, stop, clock)
+
+
+async def _run_proposer(host: Host, stop: asyncio.Event) -> None:
+    if host.key.address not in [validator.address for validator in host.genesis.validators]:
+        raise NotAllowed(
+            f"{host.key.address} is not a validator of {host.genesis.chain}",
+            hint="Use the seed of an address that the genesis lists as a validator.",
+        )
+    path = host.directory("proposer") / "read-model.db"
+    await Proposer(host.bus, host.clock, host.key, host.genesis, path).run(stop)
+
+
+class NodeLedger:
+    """A full node's own account, from its own state and rows."""
+
+    def __init__(self, node: Node, address: str) -> None:
+        self._node = node
+        self._address = address
+
+    async def account(self) -> AccountAt:
+        return AccountAt(self._node.state.account(self._address).nonce, self._node.height)
+
+    async def event(self, event_id: str) -> EventAt:
+        height = self._node.height
+        await self._node.wait_written(height)
+        try:
+            found = await self._node.read_model.read(partial(read_model_queries.event, event_id=event_id))
+        except NotFound:
+            return EventAt(None, height)
+        return EventAt(found.outcome, height)
+
+
+async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
+    if host.key.address not in host.genesis.coordinators:
+        raise NotAllowed(
+            f"{host.key.address} is not a coordinator of {host.genesis.chain}",
+            hint="Use the seed of an address that the genesis lists as a coordinator.",
+        )
+    directory = host.directory("coordinator")
+    node = Node(host.bus, host.clock, host.genesis, directory / "read-model.db", threads=2, serve_queries=True)
+    await node.start()
+    try:
+        await node.catch_up()
+
+        async def block_hash(height: int) -> str:
+            await node.wait_written(height)
+            entry = await node.read_model.read(partial(read_model_queries.block_entry, which=height))
+            return entry.hash
+
+        examiner = BlobExaminer(host.bus, directory / "jobs", block_hash)
+        coordinator = Coordinator(host.key, host.genesis.chain, lambda: node.state, examiner)
+        async with await host.store("coordinator") as store:
+            speaking = Speaking(host.key, host.gas_price, NodeLedger(node, host.key.address))
+            runtime = await Runtime.start(coordinator, store, host.bus, host.clock, speaking=speaking)
+            log.info("up", role="coordinator", address=host.key.address, height=node.height)
+            await _together(
+                runtime.run(stop, [partial(_finals, node, host.key.address), partial(_ticks, host.clock)]), node.join()
+            )
+    finally:
+        await node.stop()
+
+
+async def _together(work: Awaitable[None], node: Awaitable[None]) -> None:
+    """Returns when the work ends; raises what the node fails with, should that be first."""
+    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(node)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _finals(node: Node, address: str, runtime: Runtime) -> None:
+    """Tells a coordinator of each final block, and of its own events in it."""
+    queue = node.follow()
+    try:
+        while True:
+            final = await queue.get()
+            outcomes = [outcome for outcome in final.executed.outcomes if not isinstance(outcome, TimerFired)]
+            for signed, outcome in zip(final.events, outcomes, strict=True):
+                if signed.event.sender == address:
+                    await runtime.tell(Used(signed.id, signed.event.nonce, outcome, final.header.height))
+            await runtime.tell(NewBlock(final.header.height))
+    finally:
+        node.unfollow(queue)
+
+
+async def _ticks(clock: Clock, runtime: Runtime) -> None:
+    while True:
+        await clock.sleep_ms(TICK_MS)
+        await runtime.tell(Tick())
+
+
+async def _run_miner(host: Host, stop: asyncio.Event) -> None:
+    table = host.settings.table("miner", MinerTable)
+    registration = Registration(
+        name=table.name,
+        capacity=table.capacity,
+        devices=CpuBackend().devices(),
+        offers=(Offer(service="matmul.int8", unit_price=table.unit_price),),
+    )
+    directory = host.directory("miner")
+    async with Sandbox(table.capacity) as sandbox, await host.store("miner") as store:
+        worker = SandboxWorker(
+            host.bus, host.clock, sandbox, host.key.address, directory / "jobs", table.memory_mib * 2**20
+        )
+        miner = Miner(host.key, host.genesis.chain, registration, worker)
+        speaking = Speaking(host.key, host.gas_price, QueriedLedger(host.bus, host.key.address))
+        runtime = await Runtime.start(miner, store, host.bus, host.clock, speaking=speaking)
+        log.info("up", role="miner", address=host.key.address)
+        await runtime.run(stop, [own_feed(host.bus, host.key.address)])
+
+
+async def _run_wallet(host: Host, stop: asyncio.Event) -> None:
+    table = host.settings.table("wallet", WalletTable)
+    policy = load_policy(Path(table.policy))
+    async with await host.store("wallet") as store:
+        log.info("up", role="wallet", address=host.key.address, pid=os.getpid())
+        await run_wallet(host.bus, host.clock, store, host.key, policy, host.gas_price, stop)
+
+
+_RUNS: Final[Mapping[str, Callable[[Host, asyncio.Event], Awaitable[None]]]] = {
+    "proposer": _run_proposer,
+    "coordinator": _run_coordinator,
+    "miner": _run_miner,
+    "wallet": _run_wallet,
+}
