@@ -80,12 +80,14 @@ class Proposer:
     def _account(self, address: str) -> Account:
         return self._node.state.account(address)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Runs the node and all else until ``stop``; raises what the node cannot go on after."""
+    async def run(self, stop: asyncio.Event, up: Callable[[], None] = lambda: None) -> None:
+        """Runs the node and all else until ``stop``; raises what the node cannot go on after. Calls ``up`` when it has
+        caught up with the log."""
         await self._node.start()
         try:
             await self._node.catch_up()
             log.info("up", address=self._key.address, height=self._node.height)
+            up()
             await self._run_until(stop)
         finally:
             await self._node.stop()

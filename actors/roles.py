@@ -6,7 +6,6 @@ Every role has its own key, its own directory, its own connection; they meet onl
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from actors.ledger import AccountAt, EventAt, QueriedLedger
 from actors.miner import Miner, Registration
 from actors.node import Node
 from actors.proposer import Proposer
+from actors.readiness import say_ready
 from actors.runtime import Runtime, Speaking, own_feed, supervise
 from actors.sandbox import Sandbox
 from actors.settings import Settings, load_key
@@ -71,6 +71,7 @@ class Host(Struct, frozen=True):
     key: Key
     bus: Bus
     clock: Clock
+    up: Callable[[], None]
 
     @property
     def gas_price(self) -> int:
@@ -114,7 +115,7 @@ async def run_role(role: str, settings: Settings, environment: Mapping[str, str]
     async def once(stop: asyncio.Event) -> None:
         bus = await JetStreamBus.connect(settings.url, genesis.chain, name=f"assay {role} {key.address[:8]}")
         try:
-            await run(Host(settings, genesis, key, bus, clock), stop)
+            await run(Host(settings, genesis, key, bus, clock, partial(say_ready, environment)), stop)
         finally:
             await bus.close()
 
@@ -128,7 +129,7 @@ async def _run_proposer(host: Host, stop: asyncio.Event) -> None:
             hint="Use the seed of an address that the genesis lists as a validator.",
         )
     path = host.directory("proposer") / "read-model.db"
-    await Proposer(host.bus, host.clock, host.key, host.genesis, path).run(stop)
+    await Proposer(host.bus, host.clock, host.key, host.genesis, path).run(stop, host.up)
 
 
 class NodeLedger:
@@ -174,6 +175,7 @@ async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
             speaking = Speaking(host.key, host.gas_price, NodeLedger(node, host.key.address))
             runtime = await Runtime.start(coordinator, store, host.bus, host.clock, speaking=speaking)
             log.info("up", role="coordinator", address=host.key.address, height=node.height)
+            host.up()
             await _together(
                 runtime.run(stop, [partial(_finals, node, host.key.address), partial(_ticks, host.clock)]), node.join()
             )
@@ -232,6 +234,7 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
         speaking = Speaking(host.key, host.gas_price, QueriedLedger(host.bus, host.key.address))
         runtime = await Runtime.start(miner, store, host.bus, host.clock, speaking=speaking)
         log.info("up", role="miner", address=host.key.address)
+        host.up()
         await runtime.run(stop, [own_feed(host.bus, host.key.address)])
 
 
@@ -239,7 +242,8 @@ async def _run_wallet(host: Host, stop: asyncio.Event) -> None:
     table = host.settings.table("wallet", WalletTable)
     policy = load_policy(Path(table.policy))
     async with await host.store("wallet") as store:
-        log.info("up", role="wallet", address=host.key.address, pid=os.getpid())
+        log.info("up", role="wallet", address=host.key.address)
+        host.up()
         await run_wallet(host.bus, host.clock, store, host.key, policy, host.gas_price, stop)
 
 
