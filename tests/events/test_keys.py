@@ -210,7 +210,8 @@ def test_a_seed_has_32_bytes(length: int) -> None:
 
 def seed_of_kind(prefix: int) -> str:
     """An NKey seed of another kind, with a right checksum."""
-    return nkeys.encode_seed(bytes(32), prefix << 3).decode()
+    text: bytes = nkeys.encode_seed(bytes(32), prefix << 3)
+    return text.decode()
 
 
 SEED = ALICE.seed_text()

@@ -33,7 +33,7 @@ def _wrong_envelopes() -> Iterator[Case]:
     body = b'"body":' + BODY
     cases = {
         "nothing": b"",
-        "a null": b"null",
+        "a null alone": b"null",
         "an array": b"[" + RAW + b"]",
         "a body without its envelope": BODY,
         "keys in the other order": b"{" + sig + b"," + body + b"}",

@@ -14,7 +14,7 @@ from events.canonical import canonical
 from schemas.events import EVENT_TYPES, type_of
 from schemas.generate import QUERIES, generate
 from schemas.messages import EventRefused, FeedEntry, FeedMessage, WalletRequest
-from schemas.refusals import HINTS
+from schemas.refusals import HINTS, UnknownJob
 from schemas.state import Account
 from tests.golden import samples
 from tests.schemas.json_schema import faults
@@ -157,7 +157,7 @@ FEED = FeedMessage(
         ("account", Account()),
         ("wallet_request", WalletRequest(key="1", event=msgspec.Raw(b'{"type":"job.cancelled","job":"x"}'))),
         *[("outcome", outcome) for outcome in samples.outcomes()],
-        ("event_refused", EventRefused(refusal=samples.outcomes()[2].refusal, hint="Mend it.")),
+        ("event_refused", EventRefused(refusal=UnknownJob(job=samples.JOB), hint="Mend it.")),
     ],
 )
 def test_other_records_fit_their_schemas(name: str, record: Any) -> None:
