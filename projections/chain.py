@@ -198,9 +198,9 @@ class Chain:
     ) -> tuple[Block | None, list[tuple[SignedEvent, Refusal]]] | None:
         """The next block of ``events`` in the given order, and those that cannot be included, each with its refusal.
 
-        Takes events up to the first that does not fit into the block. None as long as it is too early, or not this
-        key's turn; no block (but perhaps refusals) where it would be empty. The block's execution is remembered:
-        adding the same block does not execute it again.
+        Takes events, as `events.envelope.parse` gave them, up to the first that does not fit into the block. None as
+        long as it is too early, or not this key's turn; no block (but perhaps refusals) where it would be empty. The
+        block's execution is remembered: adding the same block does not execute it again.
         """
         header = building.header_in_place(self._contest.parent, self.commit, key.address, time_ms, round)
         if header is None:

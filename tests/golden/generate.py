@@ -5,8 +5,10 @@ later version of the rules has a log of its own, and must still read this one.
 """
 
 import io
+import json
 from pathlib import Path
 
+from events.blocks import hash_of
 from events.canonical import canonical
 from projections.audit import Auditor
 from projections.log_file import LogWriter
@@ -38,7 +40,6 @@ def payments(network: SmallNetwork) -> None:
     network.block(
         network.transfer(10**12),
         network.transfer(7, to="alice"),
-        network.say("bob", TransferSent, to="UAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", amount=1),
         network.say("carol", FaucetRequested, amount=10_000_000),
         network.say("carol", FaucetRequested, amount=10_000_001),
         network.say("carol", FaucetRequested, amount=9_000_000),
@@ -60,7 +61,13 @@ def refused_jobs(network: SmallNetwork) -> None:
         network.submit("alice", timeout_ms=60_001),
         network.submit("alice", lifetime_ms=600_001),
         network.say(
-            "alice", JobSubmitted, work=wide, escrow=1, lifetime_ms=1, timeout_ms=1, requirement=Requirement(memory_mib=0)
+            "alice",
+            JobSubmitted,
+            work=wide,
+            escrow=1,
+            lifetime_ms=1,
+            timeout_ms=1,
+            requirement=Requirement(memory_mib=0),
         ),
         network.say("bob", JobCancelled, job=open_job.id),
         network.say("bob", JobCancelled, job=none),
@@ -80,12 +87,94 @@ def refused_jobs(network: SmallNetwork) -> None:
 
 def finished_jobs(network: SmallNetwork) -> None:
     """Jobs that are settled at once, settled by the second miner, refunded after two failures, and cancelled."""
-    network.block(network.register("miner 0"), network.register("miner 1", capacity=1))
+    miners = (key_of("miner 0").address, key_of("miner 1").address)
     refused_jobs(network)
     network.run_job()
 
-    job = network.submit("bob", requirement=Requirement(memory_mib=80_000)).id
-    network.block(*[event for event in [network.submit("alice", requirement=Requirement(memory_mib=200_000))]])
-    del job
+    moved = network.submit("bob", requirement=Requirement(memory_mib=80_000, miners=miners))
+    network.block(moved)
+    network.block(network.assign(moved.id))
+    network.block(network.say("coordinator", JobFailed, job=moved.id, miner=miners[0], reason="BLOB_UNAVAILABLE"))
+    network.block(network.assign(moved.id), network.assign(moved.id, "miner 1"))
+    network.block(network.commit(moved.id, "miner 0"), network.commit(moved.id, "miner 1"))
+    network.block(network.say("miner 1", JobRevealed, job=moved.id, receipt_sig="A" * 86))
+    network.block(network.reveal(moved.id, "miner 1"))
+    network.block(network.say("coordinator", JobSettled, job=moved.id, receipt_sig="A" * 86), network.settle(moved.id))
+
+    lost = network.submit()
+    network.block(lost)
+    network.block(network.assign(lost.id))
+    network.block(network.say("miner 0", JobFailed, job=lost.id, miner=miners[0], reason="MINER_FAILED"))
+    network.block(network.assign(lost.id, "miner 1"))
+    network.block(network.commit(lost.id, "miner 1"))
+    network.block(network.say("coordinator", JobFailed, job=lost.id, miner=miners[1], reason="RESULT_WRONG"))
+
+    withdrawn = network.submit()
+    network.block(withdrawn)
+    network.block(network.say("alice", JobCancelled, job=withdrawn.id))
 
 
+def timers(network: SmallNetwork) -> None:
+    """A deadline passes in each situation of a job; the last block holds nothing but timers."""
+    jobs = [network.submit("alice", lifetime_ms=20_000) for _ in range(4)]
+    waiting, assigned, committed, revealed = (job.id for job in jobs)
+    network.block(*jobs)
+    network.block(*[network.assign(job_id) for job_id in (assigned, committed, revealed)])
+    network.block(network.commit(committed), network.commit(revealed))
+    network.block(network.reveal(revealed))
+    for wait_ms in (6_000, 5_000):
+        network.block(network.transfer(), time_ms=network.chain.earliest_ms(0) + wait_ms)
+    network.block(time_ms=network.chain.earliest_ms(0) + 30_000)
+    job = network.chain.state.job(waiting)
+    assert job is not None
+    assert not network.chain.state.unfinished_jobs()
+    network.block(network.register("miner 1", capacity=0))
+
+
+def disturbances(network: SmallNetwork) -> None:
+    """Messages that a reader skips, a take-over by round 1, two blocks at one height, and a second vote."""
+    network.append("block", b"not JSON \xff\n")
+    network.append("vote", b'{"canonical":"JSON, but no vote"}')
+    network.append("block", canonical({"a": [1, "\u00e9", {}]}))
+    stranger = key_of("stranger")
+    network.append_vote(network.sign_vote_for(digest_of("x"), stranger))
+    network.append_vote(network.sign_vote_for(digest_of("x"), network.validators[0], network.chain.height + 9))
+    nonce = network.chain.state.account(key_of("alice").address).nonce
+    network.block(network.transfer(1), round_number=1)
+
+    first = network.build(network.transfer(2))
+    network.append_block(first)
+    network.append_block(network.build(network.transfer(3, nonce=nonce + 1)))
+    network.append_block(network.build(network.transfer(4, nonce=nonce + 1), round_number=1))
+    network.append_vote(network.sign_vote_for(digest_of("x"), network.validators[0]))
+    for validator in network.validators:
+        network.append_vote(network.sign_vote_for(hash_of(first.header), validator, network.chain.height + 1))
+    network.append_block(first)
+    assert network.chain.head_hash == hash_of(first.header)
+    assert len(network.chain.evidence) == 2
+    network.block(network.transfer(5))
+
+
+def golden() -> tuple[bytes, bytes]:
+    """The export, and as JSON the genesis hash and the state root at every height from 1."""
+    network = SmallNetwork()
+    network.block(network.register("miner 0"), network.register("miner 1", capacity=1))
+    payments(network)
+    finished_jobs(network)
+    timers(network)
+    disturbances(network)
+    roots: list[str] = []
+    auditor = Auditor(network.genesis, roots=lambda height, root: roots.append(root))
+    file = io.BytesIO()
+    writer = LogWriter(file, network.genesis)
+    for entry in network.log:
+        auditor.add(*entry)
+        writer.add(*entry)
+    writer.close(auditor.totals())
+    found = {"genesis": auditor.chain.genesis_hash, "roots": roots}
+    return file.getvalue(), json.dumps(found, indent=0).encode() + b"\n"
+
+
+if __name__ == "__main__":
+    for path, content in zip((LOG, ROOTS), golden(), strict=True):
+        path.write_bytes(content)

@@ -5,7 +5,7 @@ from typing import Any
 
 from events.blocks import sign_vote
 from events.canonical import canonical
-from events.envelope import SignedEvent, sign
+from events.envelope import SignedEvent, parse, sign
 from events.keys import Key
 from events.receipts import sign_receipt
 from projections.chain import Chain, Final
@@ -106,7 +106,7 @@ class SmallNetwork:
             fields["nonce"] = self._nonces.get(name, 0)
             self._nonces[name] = fields["nonce"] + 1
         given = {"chain": self.genesis.chain, "sender": key.address, "gas_price": 1, **fields}
-        return sign(record(**given), key)
+        return parse(sign(record(**given), key).raw)
 
     def transfer(self, amount: int = 1_000, sender: str = "alice", to: str = "bob", **fields: Any) -> SignedEvent:
         return self.say(sender, TransferSent, to=key_of(to).address, amount=amount, **fields)
