@@ -261,7 +261,10 @@ def _checked(ended: Completed | JobFailed, directory: Path, limits: Limits) -> O
         status = result.lstat()
     except FileNotFoundError:
         return JobFailed(code=FailureCode.CRASHED, detail="there is no file with the result")
-    if not stat.S_ISREG(status.st_mode) or status.st_size != ended.size or ended.size > limits.output_bytes:
+    if status.st_size > limits.output_bytes:
+        detail = f"the result has {status.st_size} bytes, more than {limits.output_bytes}"
+        return JobFailed(code=FailureCode.OUTPUT_TOO_LARGE, detail=detail)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != ended.size:
         return JobFailed(code=FailureCode.CRASHED, detail="the file with the result is not the one that was reported")
     return Finished(result=result, root=ended.root, digest=ended.digest, size=ended.size)
 

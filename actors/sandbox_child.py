@@ -44,6 +44,7 @@ from events.errors import BadInput
 OPEN_FILES: Final = 64
 PROGRESS_INTERVAL_S: Final = 0.05
 MAX_DETAIL: Final = 500
+ERRORS_BYTES: Final = 65_536
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PR_SET_PDEATHSIG: Final = 1
@@ -100,7 +101,9 @@ def _confine(job: Job) -> None:
     os.dup2(errors, _STDERR)
     os.close(nothing)
     os.close(errors)
-    limits = {resource.RLIMIT_CPU: job.cpu_seconds, resource.RLIMIT_FSIZE: job.output_bytes}
+    # The limit of a file holds for stderr too, which needs room for a traceback; the caller compares the result's size.
+    largest_file = max(job.output_bytes, ERRORS_BYTES)
+    limits = {resource.RLIMIT_CPU: job.cpu_seconds, resource.RLIMIT_FSIZE: largest_file}
     used = _address_space()
     if used is not None:
         limits[resource.RLIMIT_AS] = used + job.memory_bytes
@@ -119,6 +122,10 @@ def _perform(job: Job) -> Completed | Failed:
             said = now
             _send(Progressed(done, total))
 
+    needed = matmul.memory_needed(job.work, job.threads)
+    if needed > job.memory_bytes:
+        # Running into the limit is safe but not tidy: a BLAS that gets no memory ends the process in its own way.
+        return Failed(FailureCode.MEMORY, f"the job needs {needed} bytes of memory and may use {job.memory_bytes}")
     blobs = {digest: Path(path) for digest, path in job.blobs.items()}
     try:
         computed = matmul.compute(job.work, blobs, CpuBackend(job.threads), Path(RESULT_NAME), report, job.threads)
