@@ -133,7 +133,7 @@ def verify(
 ) -> Verdict:
     """Check the whole result: its form, its root, its range, and the product itself with the challenge of ``seed``.
 
-    ``seed`` must have been unknown when ``root`` was committed. ``threads`` 0 takes one per processor, at most four.
+    ``seed`` must have been unknown when ``root`` was committed. ``threads`` 0 takes what suits the machine.
     The verdict depends on the arguments alone. Beside the operands it holds a few MiB; files are memory-mapped.
     Raises `BadInput` when an operand's file is not what the work says: the result can then not be judged.
     """
@@ -148,7 +148,7 @@ def verify(
     except BadInput as error:
         return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
 
-    with ThreadPoolExecutor(threads or min(4, os.cpu_count() or 1), thread_name_prefix="verify") as executor:
+    with ThreadPoolExecutor(threads or _free_threads(), thread_name_prefix="verify") as executor:
         wrong_row = row_checker(a, b, seed, executor)
 
         def check(step: slice) -> tuple[list[bytes], Rejected | None]:
@@ -170,6 +170,11 @@ def verify(
         if rejected is not None:
             return rejected
     return Accepted(error_bits=error_bits(inner, columns))
+
+
+def _free_threads() -> int:
+    """One thread per processor where the BLAS keeps to one; else one: the two kinds hinder each other."""
+    return min(4, os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
 
 
 def _out_of_range(row: int) -> Rejected:
