@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 0 ok, 1 job failed, 2 usage, 3 not found, 4 not allowed,
     5 network, 6 time-out, 7 verification failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # Read when NumPy is loaded. Our own threads share out its work; a BLAS with threads of its own only gets in their way.
+    # Read when NumPy is loaded. Our own threads share out its work; threads of the BLAS would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not words or words in (["--help"], ["-h"]):
         from actors.command_line.verbs import overview
