@@ -76,11 +76,10 @@ _BLOB_CHUNK: Final[Mapping[str, Any]] = {
         "properties": {
             "Assay-Chunk": {
                 "type": "string",
-                "pattern": "^(0|[1-9][0-9]*)/[1-9][0-9]*$",
-                "description": "`i/n`: this is piece i, counted from 0, of n.",
+                "pattern": "^[0-9]{1,7}/[0-9]{1,8}$",
+                "description": "`i/n`: this is piece i, counted from 0, of n (at most 2,048). None: the only one.",
             }
         },
-        "required": ["Assay-Chunk"],
     },
 }
 
