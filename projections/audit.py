@@ -241,6 +241,8 @@ def audit_file(
                 auditor.add(sequence, kind, data)
                 if progress is not None:
                     progress(reader.bytes_read, size)
+            if progress is not None:
+                progress(size, size)
         except Divergence:
             raise
         except VerificationFailed as error:
