@@ -22,18 +22,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import structlog
+import msgspec
 from msgspec import Struct
 
 from actors.clock import backoff_ms
-from actors.devnet_files import CHAIN, CLIENT, Files, Plan
+from actors.devnet_files import CHAIN, CLIENT, WALLET, Files, Plan
 from actors.readiness import VARIABLE, ReadinessListener
 from bus.bound_process import BoundProcess
+from bus.jetstream import JetStreamBus
 from bus.server import EmbeddedServer
 from events.blocks import genesis_hash
-from events.errors import AssayError, NotFound, TimedOut
+from events.canonical import canonical
+from events.errors import AssayError, BusError, NotFound, TimedOut
 from events.keys import Key
 from schemas.genesis import Genesis
+from schemas.messages import QueryAnswer, QueryRefused
+from schemas.queries import MinerQuestion
 
 NATS: Final = "nats"
 START_S: Final = 60.0
@@ -44,7 +48,7 @@ CALM_S: Final = 10.0
 LAST_LINES: Final = 12
 PACKAGES: Final = Path(__file__).resolve().parents[1]
 
-log = structlog.get_logger()
+_answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)
 Tell = Callable[[str], None]
 
 
@@ -134,7 +138,7 @@ class Devnet:
         return self._child(name).starts
 
     async def start(self) -> None:
-        """Returns when every process is ready. Raises ActorFailed, TimedOut, and what the server raises."""
+        """Returns when every process is ready, the miners are in the ledger and the wallet answers. Raises ActorFailed, TimedOut, and what the server raises."""
         directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="assay-devnet-"))
         try:
             self.files = Files(directory, self.plan)
@@ -148,6 +152,7 @@ class Devnet:
             for child in self._children.values():
                 self._spawn(child)
             await self._all_ready()
+            await self._all_known()
         except BaseException:
             await self.stop()
             raise
@@ -260,6 +265,31 @@ class Devnet:
             if asyncio.get_running_loop().time() > deadline:
                 names = ", ".join(child.name for child in missing)
                 raise TimedOut(f"not ready after {START_S:.0f} s: {names}", why=self._last_words(missing[0].name))
+            await asyncio.sleep(LOOK_S)
+
+    async def _all_known(self) -> None:
+        """Returns when the network can do a job: it knows all miners, and the wallet is open. Raises TimedOut."""
+        bus = await JetStreamBus.connect(self.url, self.chain, name="assay devnet")
+        missing = "the miners"
+        try:
+            async with asyncio.timeout(START_S):
+                for name in self._children:
+                    missing = name
+                    if name.startswith("miner-"):
+                        await self._until_answered(bus, name)
+                    elif name == WALLET:
+                        await bus.ask_wallet(self.key(WALLET).address, b"", int(START_S * 1_000))
+        except TimeoutError as error:
+            raise TimedOut(f"{missing} is not known after {START_S:.0f} s", why=self._last_words(missing)) from error
+        finally:
+            await bus.close()
+
+    async def _until_answered(self, bus: JetStreamBus, miner: str) -> None:
+        question = canonical(MinerQuestion(miner=self.key(miner).address))
+        while True:
+            with contextlib.suppress(BusError, TimedOut):
+                if isinstance(_answers.decode(await bus.query("miner", question)), QueryAnswer):
+                    return
             await asyncio.sleep(LOOK_S)
 
     def _last_words(self, name: str) -> str:

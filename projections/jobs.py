@@ -68,7 +68,8 @@ def _put_situation(draft: Draft, job_id: str, job: Job, situation: Situation) ->
     draft.put_job(job_id, msgspec.structs.replace(job, situation=situation))
 
 
-def _shape_refusal(work: Work) -> WrongShape | None:
+def shape_refusal(work: Work) -> WrongShape | None:
+    """Why the two matrices cannot be multiplied here, None when they can."""
     a, b = work.a, work.b
     if a.columns != b.rows:
         return WrongShape(detail=f"a has {a.columns} columns, b has {b.rows} rows")
@@ -81,7 +82,7 @@ def _shape_refusal(work: Work) -> WrongShape | None:
 def job_submitted(draft: Draft, event: JobSubmitted, context: Context, event_id: str) -> Refusal | None:
     """Opens a job under the event's id and locks its escrow."""
     parameters, available = draft.parameters, draft.account(event.sender).balance
-    if (shape := _shape_refusal(event.work)) is not None:
+    if (shape := shape_refusal(event.work)) is not None:
         return shape
     if event.timeout_ms > parameters.max_timeout_ms:
         return TimeoutTooLong(field="timeout_ms", limit_ms=parameters.max_timeout_ms, found_ms=event.timeout_ms)

@@ -1,4 +1,4 @@
-"""Amounts and times as people write and read them; no floating point on the way."""
+"""Amounts, times and digests as people write and read them; no floating point on the way."""
 
 import re
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from events.errors import BadInput
 from schemas.values import MAX_SAFE_INTEGER, MICRO_PER_ASY
 
 _AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,10})(?:\.(?P<rest>[0-9]{1,6}))?")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _MICRO: Final = re.compile(r"(?P<micro>[0-9]{1,16})u")
 
 
@@ -25,6 +26,16 @@ def micro_of(text: str) -> int:
     if micro > MAX_SAFE_INTEGER:
         raise BadInput(f"{text!r} is more than there can be", hint="Amounts stay below 2^53 micro-ASY.")
     return micro
+
+
+def check_digest(text: str, what: str) -> None:
+    """Raises BadInput unless the text is a SHA-256 as it is written here; ``what`` names it."""
+    if _DIGEST.fullmatch(text) is None:
+        raise BadInput(
+            f"{text[:80]!r} is not {what}",
+            why="that has 64 hexadecimal digits in lower case",
+            hint="Copy it whole; `assay job list` shows the ids of jobs.",
+        )
 
 
 def moment(time_ms: int) -> str:

@@ -1,6 +1,6 @@
 """The cyclopts application, made from the table of verbs; a verb's module is imported when it is called."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cyclopts import App
@@ -11,7 +11,10 @@ _PACKAGE = "actors.command_line"
 
 
 def _release() -> str:
-    return version("assay-network")
+    try:
+        return version("assay-network")
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def application() -> App:

@@ -11,7 +11,7 @@ from actors.command_line.context import home, keystore_directory, load_context
 from actors.command_line.doctor_network import Finding, look
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, Network
-from actors.command_line.output import Output
+from actors.command_line.output import Output, only_errors
 from events.errors import AssayError
 
 LEAST_DISK_BYTES: Final = 2 * 2**30
@@ -20,6 +20,7 @@ LEAST_DISK_BYTES: Final = 2 * 2**30
 async def doctor(*, network: Network = NETWORK, display: Display = DISPLAY) -> int:
     """Check this machine and the network; exit code 1 when something has to be mended."""
     output = Output(display)
+    only_errors()
     findings = [_python(), _nats_server(), *_keys(), _disk(), _cpu(), _gpu(), *await _network(network)]
     marks = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
     rows = [{"": marks[found.result], "check": found.check, "finding": found.finding} for found in findings]

@@ -9,7 +9,7 @@ from msgspec import Struct
 from actors.command_line.network import Line
 from bus.connection import ApiError, Connection
 from bus.port import Limits
-from bus.streams import difference, stream_settings
+from bus.streams import GENESIS, difference, stream_settings
 from events import subjects
 from events.errors import AssayError, Unreachable
 from schemas.queries import MinersAnswer, MinersQuestion, Question, StatusAnswer
@@ -58,7 +58,8 @@ async def _streams(line: Line) -> Finding:
     for kind, wanted in stream_settings(line.place.chain, Limits()).items():
         info, _ = await _stream_info(line, kind)
         found = info["config"]
-        setting = difference(wanted | {"metadata": found.get("metadata", {})}, found)
+        genesis = found.get("metadata", {}).get(GENESIS)
+        setting = difference(wanted | {"metadata": {GENESIS: genesis}}, found)
         if setting is not None:
             return Finding(
                 check="jetstream",

@@ -19,8 +19,9 @@ from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import short, work_in_words
 from actors.matching import Wanted, eligible, why_unmatched
-from events.errors import BadInput
+from events.errors import BadInput, Refused
 from projections.execute import fee_of
+from projections.jobs import shape_refusal
 from schemas.events import JobSubmitted, Requirement
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix, units_of
 from schemas.state import Miner
@@ -81,6 +82,8 @@ async def submit(
     output = Output(display)
     operands = (operand_of(a), operand_of(b))
     work = MatmulInt8(a=operands[0].matrix, b=operands[1].matrix)
+    if refusal := shape_refusal(work):
+        raise Refused(refusal)
     requirement = Requirement(memory_mib=memory, miners=tuple(miner) if miner else UNSET)
     async with connect(network) as line:
         sender = own_address(signer)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from msgspec import UNSET, UnsetType
 
-from actors.command_line.amounts import moment
+from actors.command_line.amounts import check_digest, moment
 from actors.command_line.follow import Ending, follow
 from actors.command_line.ledger import all_miners, receipt_facts
 from actors.command_line.network import Line, connect
@@ -29,7 +29,8 @@ Situation = Annotated[
 
 
 async def find_job(line: Line, job: str) -> queries.JobAnswer:
-    """The job with its history. Raises NotFound."""
+    """The job with its history. Raises NotFound, and BadInput for what is no id."""
+    check_digest(job, "the id of a job")
     return await line.ask("job", queries.JobQuestion(job=job), queries.JobAnswer)
 
 
@@ -113,6 +114,7 @@ async def watch(
     display: Display = DISPLAY,
 ) -> None:
     """Follow a job until it ends, then print its receipt; exit code 1 when it ended without a result."""
+    check_digest(job, "the id of a job")
     output = Output(display)
     async with connect(network) as line:
         finish(output, await follow(line, output, job, for_seconds))

@@ -5,14 +5,13 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from msgspec import UNSET
 
-from actors.command_line.amounts import duration, micro_of, moment
+from actors.command_line.amounts import check_digest, duration, micro_of, moment
 from actors.command_line.network import Line, connect
 from actors.command_line.options import CONSENT, DISPLAY, NETWORK, SIGNER, Consent, Display, Network, Signer
 from actors.command_line.output import Output, asy, plain
 from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import short
-from events.errors import BadInput
 from events.keys import public_key_of
 from projections.execute import fee_of
 from schemas import queries
@@ -139,9 +138,8 @@ async def block(which: str | None = None, /, *, network: Network = NETWORK, disp
 def _block_question(which: str, cursor: Any = UNSET) -> queries.BlockQuestion:
     if which.isdecimal() and len(which) <= 16:
         return queries.BlockQuestion(height=int(which), cursor=cursor)
-    if len(which) == 64 and set(which) <= set("0123456789abcdef"):
-        return queries.BlockQuestion(hash=which, cursor=cursor)
-    raise BadInput(f"{which[:80]!r} is neither a height nor a hash", hint="A hash has 64 hexadecimal digits.")
+    check_digest(which, "the height or the hash of a block")
+    return queries.BlockQuestion(hash=which, cursor=cursor)
 
 
 def _outcome_in_words(outcome: Outcome) -> str:
@@ -157,6 +155,7 @@ def _outcome_in_words(outcome: Outcome) -> str:
 async def receipt(job: str, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
     """The receipt of a settled job. With -o json it comes with its proofs: keep it in a file, and `assay verify receipt
     FILE` checks it offline."""
+    check_digest(job, "the id of a job")
     async with connect(network) as line:
         found = await line.ask("receipt", queries.JobQuestion(job=job), queries.ReceiptAnswer)
     Output(display).one(found, receipt_facts(found.receipt))

@@ -1,5 +1,6 @@
 """A verb's line to a network: the bus, and questions to its nodes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -9,10 +10,11 @@ from msgspec import Struct
 
 from actors.command_line.context import Place, place_of
 from actors.command_line.options import Network
+from actors.command_line.output import only_errors
 from bus.port import Bus
 from events import errors
 from events.canonical import canonical
-from events.errors import AssayError, BusError
+from events.errors import AssayError, BusError, Unreachable
 from schemas import queries
 from schemas.genesis import Genesis
 from schemas.messages import Problem, QueryAnswer, QueryRefused
@@ -31,6 +33,9 @@ _ERRORS: Final[dict[str, type[AssayError]]] = {
         errors.TimedOut,
     )
 }
+
+
+CONNECT_S: Final = 3
 
 
 class Line(Struct, frozen=True):
@@ -77,7 +82,13 @@ async def connect(network: Network) -> AsyncIterator[Line]:
     from bus.jetstream import JetStreamBus
 
     place = place_of(network)
-    bus = await JetStreamBus.connect(place.url, place.chain, name="assay")
+    only_errors()
+    try:
+        async with asyncio.timeout(min(network.timeout, CONNECT_S)):
+            bus = await JetStreamBus.connect(place.url, place.chain, name="assay")
+    except TimeoutError as error:
+        hint = "Start a network with `assay devnet`, or check the address."
+        raise Unreachable(f"no NATS server answers at {place.url}", hint=hint, url=place.url) from error
     try:
         yield Line(bus, place, network.timeout * 1_000)
     finally:

@@ -42,6 +42,18 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(value)))
 
 
+def only_errors() -> None:
+    """Log lines of what runs within a command: only errors, and on stderr."""
+    import logging
+
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 class Output:
     """The output of one verb."""
 

@@ -8,6 +8,7 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
+from actors.command_line.amounts import check_digest
 from actors.command_line.checks import Checks
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, Network
@@ -50,6 +51,7 @@ async def verify_job(
 
     Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis.
     """
+    check_digest(job, "the id of a job")
     output = Output(display)
     known = load_genesis(genesis)
     case = _case_in_log(log, job, known, output) if log else await _case_of_network(network, job, known)

@@ -1,0 +1,145 @@
+"""``assay devnet`` and ``assay demo``: a network on this machine."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from actors.command_line.context import Context, local_home, save_context
+from actors.command_line.options import DISPLAY, Display
+from actors.command_line.output import Output, asy, only_errors, styled
+from actors.devnet import Devnet
+from actors.devnet_files import BALANCES, CLIENT, Plan
+from schemas.values import MICRO_PER_ASY
+
+Directory = Annotated[
+    Path | None, Parameter(help="Where the network keeps its state; without it, all is lost at the end.")
+]
+
+
+async def devnet(
+    *,
+    directory: Directory = None,
+    proposers: Annotated[int, Parameter(help="1 to 7.")] = 3,
+    miners: Annotated[int, Parameter(help="How many.")] = 2,
+    port: Annotated[int, Parameter(help="Of the NATS server; 0 takes a free one.")] = 0,
+    display: Display = DISPLAY,
+) -> None:
+    """A whole network on this machine, until Ctrl-C: NATS, proposers, a coordinator, miners, a wallet.
+
+    Commands in the same directory find it by themselves, through .assay/context.json.
+    """
+    output = Output(display)
+    only_errors()
+    network = Devnet(directory, Plan(proposers=proposers, miners=miners), port=port or None, tell=output.note)
+    async with network:
+        context = enter(network)
+        try:
+            show_banner(output, network)
+            await until_interrupted()
+            output.note("stopping")
+        finally:
+            leave(context, network)
+
+
+def enter(network: Devnet) -> Path:
+    """Writes the context of this directory, so that commands beside it find the network."""
+    return save_context(
+        local_home(),
+        Context(
+            url=network.url,
+            chain=network.chain,
+            genesis=str(network.files.genesis_file),
+            seed_file=str(network.files.seed_file(CLIENT)),
+        ),
+    )
+
+
+def leave(context: Path, network: Devnet) -> None:
+    """Removes the context of a network whose state is thrown away."""
+    if network.thrown_away:
+        context.unlink(missing_ok=True)
+
+
+async def until_interrupted() -> None:
+    """Returns at Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+
+
+def show_banner(output: Output, network: Devnet) -> None:
+    """What one needs to know of a running network: to stdout as one thing."""
+    accounts = [
+        {
+            "name": name,
+            "address": network.key(name).address,
+            "balance": BALANCES[name.partition("-")[0]] * MICRO_PER_ASY,
+            "seed_file": str(network.files.seed_file(name)),
+        }
+        for name in network.files.keys
+        if name.partition("-")[0] in BALANCES
+    ]
+    state = "thrown away at the end" if network.thrown_away else str(network.directory)
+    value = {
+        "url": network.url,
+        "chain": network.chain,
+        "genesis": network.genesis_hash,
+        "genesis_file": str(network.files.genesis_file),
+        "directory": str(network.directory),
+        "thrown_away": network.thrown_away,
+        "accounts": accounts,
+        "processes": network.pids(),
+    }
+    processes = ", ".join(f"{name} {pid}" for name, pid in network.pids().items())
+    funded = "\n".join(
+        f"{entry['name']:<12} {entry['address']}  {asy(int(str(entry['balance'])))}" for entry in accounts
+    )
+    facts = {
+        "network": f"{network.url}, chain {network.chain}",
+        "genesis": f"{network.genesis_hash}\n{network.files.genesis_file}",
+        "processes": processes,
+        "logs": f"{network.directory}/logs",
+        "state": state,
+        "funded": funded,
+        "key": f"{network.files.seed_file(CLIENT)} (client)",
+    }
+    output.one(value, facts)
+    output.note(
+        styled("Next, in this directory:", "1", sys.stderr)
+        + """
+  assay job submit matmul.int8 random:1000x1000 random:1000x1000
+  assay miner list
+  assay account
+  assay audit
+Ctrl-C ends the network."""
+    )
+
+
+async def demo(
+    *,
+    keep: Annotated[bool, Parameter(negative=(), help="Leave the network up until Ctrl-C.")] = False,
+    display: Display = DISPLAY,
+) -> None:
+    """A whole network on this machine; a plain NATS client, which imports nothing of ours, has two matrices multiplied;
+    then its receipt, its block, the balances, and an audit of the exported log."""
+    from actors.demo import run_demo
+
+    output = Output(display)
+    only_errors()
+    async with Devnet(tell=output.note) as network:
+        context = enter(network)
+        try:
+            await run_demo(network, output)
+            if keep:
+                show_banner(output, network)
+                await until_interrupted()
+        finally:
+            leave(context, network)
