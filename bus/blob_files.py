@@ -103,6 +103,7 @@ class Assembly:
         self._begin()
         self.restart_after = 0
         self.voided = 0
+        self._skipped = False
 
     def _begin(self) -> None:
         if self._file is not None:
@@ -111,6 +112,8 @@ class Assembly:
         self._hash = hashlib.sha256()
         self._next = 0
         self._count = 0
+        self._first = b""  # digest of chunk 0
+        self._rival = False  # another chunk 0 follows, with which the blob may begin as well
         self.size = 0
 
     def shortfall(self, digest: str, timeout_ms: int) -> BlobMismatch | BlobUnavailable:
@@ -126,13 +129,18 @@ class Assembly:
 
     def take(self, chunk: Chunk) -> bool | None:
         """True: complete and right. False: this attempt is void, read again after `restart_after`. None: go on."""
-        if chunk.index != self._next or (self._next and chunk.count != self._count):
-            return None
         if chunk.index == 0:
             if chunk.sequence <= self.restart_after:
                 return None
+            first = hashlib.sha256(chunk.data).digest()
+            if self._next:
+                self._rival = self._rival or (first, chunk.count) != (self._first, self._count)
+                return None
             self.restart_after = chunk.sequence
             self._count = chunk.count
+            self._first = first
+        elif chunk.index != self._next or chunk.count != self._count:
+            return None
         self.size += len(chunk.data)
         if self.size > self._limit:
             return self._void()
@@ -143,6 +151,22 @@ class Assembly:
         if self._next < self._count:
             return None
         return True if self._hash.hexdigest() == self._digest else self._void()
+
+    def give_way(self) -> bool:
+        """To be called when nothing more is stored for now. True: read again after `restart_after`.
+
+        An attempt that goes no further leaves its turn to the next chunk 0; after the last one the first has its turn
+        again.
+        """
+        if self._next and self._rival:
+            self._skipped = True
+        elif self._skipped:
+            self._skipped = False
+            self.restart_after = 0
+        else:
+            return False
+        self._begin()
+        return True
 
     def _void(self) -> bool:
         self.voided += 1

@@ -14,12 +14,14 @@ from bus.pulling import Position
 from bus.readers import FilteredReader, stream_state
 from bus.streams import blob_message_bytes
 from events import subjects
-from events.errors import BusError, InboxFull
+from events.errors import BusError, InboxFull, Unreachable
 
 WINDOW_CHUNKS = 8
 BATCH = 16
-UPLOAD_TIMEOUT_S = 30.0
-CHECK_MS = 2_000
+UPLOAD_TIMEOUT_S = 30.0  # for eight chunks, a restart of the server included
+RETRY_S = 0.05
+CHECK_MS = 30_000
+IDLE_MS = 250
 
 Progress = Callable[[int], None]
 
@@ -48,13 +50,30 @@ class Blobs:
         async for chunk in file.chunks():
             window.append(Outgoing(subject, chunk.data, chunk_header(chunk)))
             if len(window) == WINDOW_CHUNKS or chunk.index == chunk.count - 1:
-                for fate in await self._publisher.publish(window, again=True, timeout_s=UPLOAD_TIMEOUT_S):
-                    _raise_refusal(fate)
+                await self._send(window)
                 stored += sum(len(message.data) for message in window)
                 window.clear()
                 if progress is not None:
                     progress(stored)
         return file.digest
+
+    async def _send(self, window: list[Outgoing]) -> None:
+        """Stores these in their order: after a loss all from the first lost one are sent again, as readers expect."""
+        deadline = asyncio.get_running_loop().time() + UPLOAD_TIMEOUT_S
+        while window:
+            left = deadline - asyncio.get_running_loop().time()
+            fates = await self._publisher.publish(window, retry="never", timeout_s=max(0.0, left))
+            errors = [(index, fate) for index, fate in enumerate(fates) if isinstance(fate, BusError)]
+            if not errors:
+                return
+            first, error = errors[0]
+            if isinstance(error, InboxFull):
+                hint = "Old blobs expire; try again later."
+                raise BusError("the store of blobs is full", why=error.why, hint=hint) from error
+            if not isinstance(error, Unreachable) or left <= 0:
+                raise error
+            window = window[first:]
+            await asyncio.sleep(RETRY_S)
 
     async def _is_stored(self, owner: str, file: SourceFile) -> bool:
         """Whether a reader would get the right bytes; looks closer only when as many chunks are there."""
@@ -63,7 +82,7 @@ class Blobs:
         if (info["state"].get("subjects") or {}).get(subject, 0) < file.count:
             return False
         assembly = Assembly(file.digest, None, self._limits.blob_bytes)
-        return await self._assemble(owner, file.digest, assembly, CHECK_MS, None)
+        return await self._assemble(owner, file.digest, assembly, CHECK_MS, None, patient=False)
 
     async def get(self, owner: str, digest: str, target: Path, timeout_ms: int, progress: Progress | None) -> int:
         """See `bus.port.Bus.get_blob`."""
@@ -77,9 +96,19 @@ class Blobs:
         return assembly.size
 
     async def _assemble(
-        self, owner: str, digest: str, assembly: Assembly, timeout_ms: int, progress: Progress | None
+        self,
+        owner: str,
+        digest: str,
+        assembly: Assembly,
+        timeout_ms: int,
+        progress: Progress | None,
+        *,
+        patient: bool = True,
     ) -> bool:
-        """Whether the right blob came within the time. Wrong ones do not end it: a right upload may follow."""
+        """Whether the right blob came within the time. Wrong ones do not end it: a right upload may follow.
+
+        Who is not ``patient`` does not wait for more than what is stored.
+        """
         subject = subjects.blob(self._chain, owner, digest)
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         while True:
@@ -94,19 +123,32 @@ class Blobs:
             )
             await reader.start()
             try:
-                right = await self._read(reader, assembly, deadline, progress)
+                right = await self._read(reader, assembly, deadline, progress, patient=patient)
             finally:
                 await reader.close()
             if right is not None:
                 return right
 
     async def _read(
-        self, reader: FilteredReader[Chunk], assembly: Assembly, deadline: float, progress: Progress | None
+        self,
+        reader: FilteredReader[Chunk],
+        assembly: Assembly,
+        deadline: float,
+        progress: Progress | None,
+        *,
+        patient: bool,
     ) -> bool | None:
         """None: an attempt was void, and the chunks since its start are to be read again."""
         loop = asyncio.get_running_loop()
         while (left := deadline - loop.time()) > 0:
-            for chunk in await reader.next(BATCH, max(1, int(left * 1000))):
+            chunks = await reader.next(BATCH, max(1, min(IDLE_MS, int(left * 1000))))
+            if not chunks:
+                if assembly.give_way():
+                    return None
+                if not patient:
+                    return False
+                continue
+            for chunk in chunks:
                 complete = assembly.take(chunk)
                 if complete:
                     if progress is not None:
@@ -121,10 +163,3 @@ class Blobs:
 
 def _chunk(position: Position, message: Msg) -> Chunk | None:
     return chunk_of(position.sequence, message.headers, message.data)
-
-
-def _raise_refusal(fate: int | BusError) -> None:
-    if isinstance(fate, InboxFull):
-        raise BusError("the store of blobs is full", why=fate.why, hint="Old blobs expire; try again later.") from fate
-    if isinstance(fate, BusError):
-        raise fate

@@ -104,6 +104,10 @@ class Connection:
 
     async def _disconnected(self) -> None:
         self._up.clear()
+        # What still waits to be sent would go out after the reconnection, behind the back of senders that were told
+        # that it is lost, and ahead of what they then send again. nats-py replays subscriptions by itself.
+        self.client._pending.clear()
+        self.client._pending_data_size = 0
         if not self.client.is_closed:
             log.warning("nats_disconnected", connection=self.name)
         for callback in tuple(self.on_disconnect):

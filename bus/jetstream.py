@@ -16,7 +16,6 @@ from bus.streams import CONSUMER_MISSING, STREAM_MISSING, not_set_up, reader_nam
 from events import subjects
 from events.errors import BusError, MessageTooLarge
 
-SUBMIT_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 5.0
 
 log = structlog.get_logger(__name__)
@@ -67,7 +66,7 @@ class JetStreamBus:
         ]
         sent = [index for index, fate in enumerate(fates) if fate is None]
         outgoing = [Outgoing(subjects.inbox(self.chain, messages[index][0]), messages[index][1]) for index in sent]
-        answers = await self._publisher.publish(outgoing, again=True, timeout_s=SUBMIT_TIMEOUT_S)
+        answers = await self._publisher.publish(outgoing, retry="lost")
         for index, answer in zip(sent, answers, strict=True):
             fates[index] = answer if isinstance(answer, BusError) else None
         return fates
@@ -96,7 +95,7 @@ class JetStreamBus:
         subject = subjects.block(self.chain) if kind == "block" else subjects.vote(self.chain)
         headers = None if after_block is None else {EXPECTED_LAST: str(after_block)}
         message = Outgoing(subject, data, headers)
-        (fate,) = await self._publisher.publish([message], again=False, timeout_s=APPEND_TIMEOUT_S)
+        (fate,) = await self._publisher.publish([message], retry="unsent", timeout_s=APPEND_TIMEOUT_S)
         if isinstance(fate, BusError):
             raise fate
         return fate
@@ -115,7 +114,7 @@ class JetStreamBus:
         outgoing = [
             Outgoing(subjects.feed(self.chain, address), data, {MESSAGE_ID: key}) for address, key, data in messages
         ]
-        for fate in await self._publisher.publish(outgoing, again=True, timeout_s=SUBMIT_TIMEOUT_S):
+        for fate in await self._publisher.publish(outgoing, retry="lost"):
             if isinstance(fate, BusError):
                 raise fate
 

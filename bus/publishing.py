@@ -7,6 +7,7 @@ or by the line breaking. (nats-py's table keeps a slot for ever when an acknowle
 import asyncio
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import Literal
 
 import msgspec
 import nats.errors
@@ -22,6 +23,7 @@ MESSAGE_ID = "Nats-Msg-Id"
 WINDOW_MESSAGES = 2_000
 WINDOW_BYTES = 4 * 2**20
 ATTEMPT_S = 3.0
+PUBLISH_TIMEOUT_S = 15.0
 SWEEP_S = 0.25
 TOO_LARGE = 10054
 STORE_REFUSES = 10077
@@ -55,12 +57,15 @@ class _Answer(Struct, frozen=True):
 _answers = msgspec.json.Decoder(_Answer)
 
 
+Retry = Literal["lost", "unsent", "never"]
+
+
 class _Batch:
     """The fate of each message of one call: its sequence, its error, or None while nothing is known."""
 
-    def __init__(self, messages: Sequence[Outgoing], *, again: bool) -> None:
+    def __init__(self, messages: Sequence[Outgoing], retry: Retry) -> None:
         self.messages = messages
-        self.again = again
+        self.retry = retry
         self.fates: list[int | BusError | None] = [None] * len(messages)
         self.unsent: list[int] = []
         self.open = 0
@@ -95,15 +100,18 @@ class Publisher:
         await self._client.subscribe(f"{self._prefix}*", cb=self._answered, pending_msgs_limit=0, pending_bytes_limit=0)
         self._connection.on_disconnect.append(self._line_broke)
 
-    async def publish(self, messages: Sequence[Outgoing], *, again: bool, timeout_s: float) -> list[int | BusError]:
+    async def publish(
+        self, messages: Sequence[Outgoing], *, retry: Retry, timeout_s: float = PUBLISH_TIMEOUT_S
+    ) -> list[int | BusError]:
         """One entry per message: the sequence it was stored under, or why not.
 
-        With ``again``, a message whose acknowledgement is lost is sent again until ``timeout_s`` is over: it may be
-        stored twice. Without, only what the server certainly did not store is sent again.
+        ``retry`` is what is sent again until ``timeout_s`` is over: "unsent" only what the server certainly did not
+        store, "lost" also what has no acknowledgement and may then be stored twice, "never" nothing, for messages whose
+        order matters. What is not sent again is Unreachable.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        batch = _Batch(messages, again=again)
+        batch = _Batch(messages, retry)
         todo: Sequence[int] = range(len(messages))
         wait_s = 0.005
         while todo:
@@ -114,8 +122,8 @@ class Publisher:
                 break
             await self._send(batch, todo)
             todo, batch.unsent = sorted(batch.unsent), []
-            if todo and loop.time() + wait_s >= deadline:
-                self._give_up(batch, todo, Unreachable("the NATS server did not acknowledge", timeout_s=timeout_s))
+            if todo and (retry == "never" or loop.time() + wait_s >= deadline):
+                self._give_up(batch, todo, Unreachable("the NATS server did not store a message", timeout_s=timeout_s))
                 break
             if todo:
                 await asyncio.sleep(wait_s)
@@ -175,7 +183,7 @@ class Publisher:
         """Nobody knows whether it was stored."""
         batch, _, _ = self._pending[token]
         why = "its acknowledgement was lost; it may have been stored"
-        self._settle(token, None if batch.again else Unreachable("a message has no acknowledgement", why=why))
+        self._settle(token, None if batch.retry == "lost" else Unreachable("a message has no acknowledgement", why=why))
 
     def _line_broke(self) -> None:
         for token in tuple(self._pending):

@@ -20,10 +20,10 @@ from nats.aio.subscription import Subscription
 from bus.connection import STATUS, ApiError, Connection
 from events.errors import BusError, SequenceGap, TimedOut, Unreachable
 
-EXPIRES_S = 30
-HEARTBEAT_S = 3
-SILENCE_S = 2.5 * HEARTBEAT_S
-SECOND = 1_000_000_000
+EXPIRES_MS = 30_000
+HEARTBEAT_MS = 3_000
+SILENCE_MS = 7_500
+MS = 1_000_000  # nanoseconds
 HEARTBEAT = "100"
 NOT_FOUND = "404"
 REQUEST_OVER = "408"
@@ -208,10 +208,10 @@ class Pull(Generic[Item]):
             if self._wants_more():
                 await self._request(self._batch - self._demand - len(self._buffer))
             try:
-                async with asyncio.timeout(HEARTBEAT_S):
+                async with asyncio.timeout(HEARTBEAT_MS / 1000):
                     await self._wake.wait()
             except TimeoutError:
-                if self._demand and loop.time() - self._heard > SILENCE_S:
+                if self._demand and loop.time() - self._heard > SILENCE_MS / 1000:
                     self._suspect("silence")
 
     async def _request(self, count: int) -> None:
@@ -220,8 +220,8 @@ class Pull(Generic[Item]):
         request = {
             "batch": count,
             "max_bytes": self._max_bytes,
-            "expires": EXPIRES_S * SECOND,
-            "idle_heartbeat": HEARTBEAT_S * SECOND,
+            "expires": EXPIRES_MS * MS,
+            "idle_heartbeat": HEARTBEAT_MS * MS,
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}"
         await self._client.publish(subject, msgspec.json.encode(request), self._inbox)

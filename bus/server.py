@@ -201,11 +201,11 @@ jetstream {{
         raise Unreachable(f"the embedded NATS server {state}", why=why, hint=f"See {self.log_file}.")
 
     async def stop(self) -> None:
-        """Ends the server in order, by force after five seconds; throws a temporary directory away.
+        """Ends the server in order, by force after five seconds. May be called twice.
 
-        May be called twice.
+        A temporary directory is thrown away, so that server has nothing to put in order.
         """
-        if self._process is not None and self._process.running():
+        if self._process is not None and self._process.running() and self._wanted_directory is not None:
             self._process.signal(signal.SIGTERM)
             await self._wait_until_ended(STOP_S)
         await self.kill()

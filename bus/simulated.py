@@ -103,7 +103,7 @@ class SimulatedBus:
         await self._persist("submit", lambda: self._network.publish(subject, data))
 
     async def _persist(self, operation: str, action: Callable[[], int]) -> int:
-        """Tries again while the network does not answer: what is lost is only the answer at times, then it is there twice."""
+        """Tries again while the network does not answer. When only the answer was lost, the message is there twice."""
         deadline = self._clock.now_ms() + SUBMIT_TIMEOUT_MS
         while True:
             try:
@@ -261,7 +261,9 @@ class SimulatedBus:
                 if not right and left_ms <= 0:
                     raise assembly.shortfall(digest, timeout_ms)
                 if not right:
-                    await wait_for(change.wait(), self._clock, left_ms if self._connected() else min(left_ms, RETRY_MS))
+                    await wait_for(change.wait(), self._clock, min(left_ms, RETRY_MS))
+                    if stream.change is change and assembly.give_way():
+                        position = assembly.restart_after
             if progress is not None:
                 progress(assembly.size)
             assembly.finish(target)

@@ -38,6 +38,7 @@ def blob_message_bytes(limits: Limits) -> int:
 
 
 def _stream(name: str, *chosen: str, **settings: Any) -> dict[str, Any]:
+    age = settings.get("max_age", 0)
     return {
         "name": name,
         "subjects": list(chosen),
@@ -50,7 +51,7 @@ def _stream(name: str, *chosen: str, **settings: Any) -> dict[str, Any]:
         "max_msg_size": -1,
         "discard": "old",
         "storage": "file",
-        "duplicate_window": DUPLICATES_S * SECOND,
+        "duplicate_window": min(DUPLICATES_S * SECOND, age or DUPLICATES_S * SECOND),  # never longer than the age
         "compression": "none",
         "allow_direct": False,
         "mirror_direct": False,
@@ -131,7 +132,7 @@ def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str | Non
         if name in FREE and name not in wanted:
             continue
         if name == "metadata":
-            ours = {key: value for key, value in found[name].items() if not key.startswith(SERVERS_OWN)}
+            ours = {key: value for key, value in found.get(name, {}).items() if not key.startswith(SERVERS_OWN)}
             if ours != wanted.get(name, {}):
                 return f"metadata is {ours}, not {wanted.get(name, {})}"
         elif (found.get(name) or None) != (wanted.get(name) or None):
