@@ -13,7 +13,7 @@ from events.canonical import canonical
 from events.errors import NotFound, Unreachable
 from schemas.blocks import Outcome
 from schemas.messages import QueryAnswer, QueryRefused
-from schemas.values import Height, Nonce
+from schemas.queries import AccountQuestion, EventAnswer, EventQuestion, NonceAnswer, Question
 
 
 class AccountAt(Struct, frozen=True):
@@ -40,40 +40,31 @@ class Ledger(Protocol):
         """One of the actor's own events."""
 
 
-class _Account(Struct):
-    nonce: Nonce
-
-
-class _Event(Struct):
-    outcome: Outcome
-    height: Height
-
-
 _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)
 
 
 class QueriedLedger:
-    """Asks nodes by the queries `account` and `event`."""
+    """Asks nodes by the queries `nonce` and `event`."""
 
     def __init__(self, bus: Bus, address: str) -> None:
         self._bus = bus
         self._address = address
 
     async def account(self) -> AccountAt:
-        answer = await self._ask("account", {"address": self._address})
+        answer = await self._ask("nonce", AccountQuestion(address=self._address))
         if isinstance(answer, QueryRefused):
             raise Unreachable("no node knows the account", why=answer.problem.detail, hint=answer.problem.hint)
-        return AccountAt(msgspec.json.decode(answer.value, type=_Account).nonce, answer.height)
+        return AccountAt(msgspec.json.decode(answer.value, type=NonceAnswer).nonce, answer.height)
 
     async def event(self, event_id: str) -> EventAt:
-        answer = await self._ask("event", {"event": event_id})
+        answer = await self._ask("event", EventQuestion(event=event_id))
         if isinstance(answer, QueryAnswer):
-            return EventAt(msgspec.json.decode(answer.value, type=_Event).outcome, answer.height)
+            return EventAt(msgspec.json.decode(answer.value, type=EventAnswer).outcome, answer.height)
         if answer.problem.code == NotFound.code:
             return EventAt(None, answer.height)
         raise Unreachable("no node knows the event", why=answer.problem.detail, hint=answer.problem.hint)
 
-    async def _ask(self, what: str, question: dict[str, str]) -> QueryAnswer | QueryRefused:
+    async def _ask(self, what: str, question: Question) -> QueryAnswer | QueryRefused:
         try:
             answer: QueryAnswer | QueryRefused = _answers.decode(await self._bus.query(what, canonical(question)))
         except msgspec.MsgspecError as error:

@@ -309,7 +309,7 @@ class Runtime:
                     said = self._speaking().say(
                         command.key, command.draft, self.clock.now_ms(), telemetry.traceparent()
                     )
-                    self._log.info("said", key=said.key, id=said.event, nonce=said.nonce)
+                    self._log.debug("said", key=said.key, id=said.event, nonce=said.nonce)
             case Keep():
                 self._batch.kept[command.name] = command.value
             case Drop():

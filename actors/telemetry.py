@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from events.errors import BadInput
@@ -75,8 +75,10 @@ def configure_tracing(service: str, environment: Mapping[str, str]) -> TracerPro
             why="OTEL_TRACES_EXPORTER names it, and no installed package brings it",
             hint="Install its package (for otlp: opentelemetry-exporter-otlp), or unset the variable.",
         )
+    # Standard output belongs to the answer of a command.
+    exporter = ConsoleSpanExporter(out=sys.stderr) if name == "console" else found[0].load()()
     provider = TracerProvider(resource=Resource.create({"service.name": service}))
-    provider.add_span_processor(BatchSpanProcessor(found[0].load()()))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
     return provider
 

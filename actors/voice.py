@@ -6,7 +6,8 @@ runtime writes.
 
 What makes it safe: an event of nonce n is signed anew with another nonce only after a final block has used n for
 something else. Then the earlier signature is dead, and the two can never both be in the log. Two processes with the
-same key so never say one thing twice, they only take turns.
+same key so never say one thing twice, they only take turns. (Should both say the very same bytes at once, that is one
+event, and each hears of it as its own.)
 """
 
 import heapq
