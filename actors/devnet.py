@@ -138,7 +138,10 @@ class Devnet:
         return self._child(name).starts
 
     async def start(self) -> None:
-        """Returns when every process is ready, the miners are in the ledger and the wallet answers. Raises ActorFailed, TimedOut, and what the server raises."""
+        """Returns when every process is ready, the miners are in the ledger, and the wallet answers.
+
+        Raises ActorFailed, TimedOut, and what the server raises.
+        """
         directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="assay-devnet-"))
         try:
             self.files = Files(directory, self.plan)

@@ -19,12 +19,13 @@ CONTEXT: Final = "context.json"
 
 
 class Context(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A network, and who one is there. Paths are absolute."""
+    """A network, and who one is there. Paths are absolute; ``wallet`` is the address of a wallet that signs requests."""
 
     url: str
     chain: str
     genesis: str | UnsetType = UNSET
     seed_file: str | UnsetType = UNSET
+    wallet: str | UnsetType = UNSET
 
 
 class Place(Struct, frozen=True):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec import UNSET
 
 from actors.command_line.context import Context, local_home, save_context
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output, asy, only_errors, styled
 from actors.devnet import Devnet
-from actors.devnet_files import BALANCES, CLIENT, Plan
+from actors.devnet_files import BALANCES, CLIENT, WALLET, Plan
 from schemas.values import MICRO_PER_ASY
 
 Directory = Annotated[
@@ -36,13 +37,18 @@ async def devnet(
     only_errors()
     network = Devnet(directory, Plan(proposers=proposers, miners=miners), port=port or None, tell=output.note)
     async with network:
-        context = enter(network)
-        try:
-            show_banner(output, network)
-            await until_interrupted()
-            output.note("stopping")
-        finally:
-            leave(context, network)
+        await stay(network, output)
+
+
+async def stay(network: Devnet, output: Output) -> None:
+    """Shows the banner of a network, and returns at Ctrl-C."""
+    context = enter(network)
+    try:
+        show_banner(output, network)
+        await until_interrupted()
+        output.note("stopping")
+    finally:
+        leave(context, network)
 
 
 def enter(network: Devnet) -> Path:
@@ -54,6 +60,7 @@ def enter(network: Devnet) -> Path:
             chain=network.chain,
             genesis=str(network.files.genesis_file),
             seed_file=str(network.files.seed_file(CLIENT)),
+            wallet=network.key(WALLET).address if network.plan.wallet else UNSET,
         ),
     )
 
@@ -135,11 +142,6 @@ async def demo(
     output = Output(display)
     only_errors()
     async with Devnet(tell=output.note) as network:
-        context = enter(network)
-        try:
-            await run_demo(network, output)
-            if keep:
-                show_banner(output, network)
-                await until_interrupted()
-        finally:
-            leave(context, network)
+        await run_demo(network, output)
+        if keep:
+            await stay(network, output)

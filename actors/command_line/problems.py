@@ -56,7 +56,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
 def wants_json(words: Sequence[str]) -> bool:
     """Whether the command line asks for JSON; found without parsing it, since parsing may be what failed."""
     form = os.environ.get("ASSAY_OUTPUT", "")
-    for word, following in zip(words, (*words[1:], ""), strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         if word in {"-o", "--output"}:
             form = following
         elif word.startswith("--output="):

@@ -1,0 +1,309 @@
+"""The frame of the command line: overview, errors, exit codes, output."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from cyclopts import App
+
+import actors
+from actors.command_line import application, output, problems, verbs
+from actors.command_line.amounts import check_digest, duration, micro_of, moment
+from actors.command_line.options import Display
+from actors.command_line.output import Output, asy, styled, table
+from events import errors
+from events.errors import AssayError, BadInput
+from schemas.refusals import SelfTransfer
+
+ROOT = Path(actors.__file__).parents[1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def all_verbs() -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for _, entries in verbs.SECTIONS:
+        for entry in entries:
+            if isinstance(entry, verbs.Group):
+                found += [(entry.name, verb.name) for verb in entry.verbs]
+            else:
+                found.append((entry.name,))
+    return found
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
+def test_the_overview_names_every_verb(assay: Any, words: tuple[str, ...]) -> None:
+    """Without a command, or with --help alone, all verbs and exit codes are listed on stdout."""
+    ended = assay(*words)
+    assert (ended.code, ended.err) == (0, "")
+    for name in all_verbs():
+        assert f"  {' '.join(name)} " in ended.out
+    assert "130 interrupted" in ended.out
+
+
+def test_the_overview_comes_at_once() -> None:
+    """The overview needs under 150 ms, since nothing heavy is imported for it."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-m", "actors.command_line", "--help"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        took.append(time.perf_counter() - began)
+    imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    assert not {"cyclopts", "rich", "nats", "numpy", "msgspec"} & set(imported)
+    assert min(took) < 0.15
+
+
+@pytest.mark.parametrize("words", all_verbs(), ids=" ".join)
+def test_every_verb_exists_and_has_help(assay: Any, words: tuple[str, ...]) -> None:
+    """Every verb of the table can be imported and says how it is used."""
+    ended = assay(*words, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Usage: assay {' '.join(words)}" in ended.out
+
+
+def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
+    """Every verb that answers has -o; those that do not, run an actor or print an envelope."""
+    without = [words for words in all_verbs() if "--output" not in assay(*words, "--help").out]
+    assert without == [("wallet", "sign"), ("run",)]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jbo"], 'Did you mean "job"?'),
+        (["job", "submti"], 'Did you mean "submit"?'),
+        (["transfer"], "TO requires an argument"),
+        (["account", "--nonsense"], "--nonsense"),
+        (["account", "-o", "yaml"], "yaml"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(assay: Any, words: list[str], said: str) -> None:
+    """What cannot be parsed is explained on stderr, and the exit code is 2."""
+    ended = assay(*words)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+    assert "hint:" in ended.err
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+@pytest.mark.parametrize("spelling", [["-o", "{}"], ["--output", "{}"], ["--output={}"]])
+def test_an_error_in_json_mode_is_a_problem_object(assay: Any, form: str, spelling: list[str]) -> None:
+    """With JSON output an error is one RFC 9457 object on stderr, with code, hint and exit code."""
+    ended = assay("account", "UNKNOWN", *(word.format(form) for word in spelling))
+    problem = json.loads(ended.err)
+    assert (ended.code, ended.out) == (2, "")
+    assert problem["type"] == "urn:assay:problem:invalid-address"
+    assert (problem["code"], problem["exit_code"]) == ("INVALID_ADDRESS", 2)
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["hint"]
+
+
+def test_the_environment_can_ask_for_json(assay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ASSAY_OUTPUT is the form where no flag names one."""
+    monkeypatch.setenv("ASSAY_OUTPUT", "json")
+    assert json.loads(assay("account", "UNKNOWN").err)["code"] == "INVALID_ADDRESS"
+    assert assay("account", "UNKNOWN", "-o", "table").err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.JobUnsuccessful("x"), 1),
+        (errors.BadInput("x"), 2),
+        (errors.InvalidAddress("x"), 2),
+        (errors.NotFound("x"), 3),
+        (errors.NotAllowed("x"), 4),
+        (errors.Refused(SelfTransfer(address="U")), 4),
+        (errors.Unreachable("x"), 5),
+        (errors.WrongNetwork("x"), 5),
+        (errors.TimedOut("x"), 6),
+        (TimeoutError(), 6),
+        (errors.Divergence(3, "x"), 7),
+        (errors.BlobMismatch("x"), 7),
+        (FileNotFoundError(2, "No such file", "a"), 3),
+        (PermissionError(13, "Permission denied", "a"), 2),
+        (RuntimeError("x"), 1),
+    ],
+)
+def test_every_error_has_its_exit_code(error: Exception, code: int) -> None:
+    """The exit codes are those that the README documents."""
+    problem, found = problems.describe(error)
+    assert found == code == problem["exit_code"]
+    assert problem["code"]
+
+
+def broken() -> str:
+    raise RuntimeError("broken")
+
+
+def test_a_fault_of_ours_shows_where_it_happened_when_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unexpected error is named without a stack; ASSAY_TRACEBACK adds it."""
+    with pytest.raises(RuntimeError) as raised:
+        application.run(["nonsense", broken()])
+    assert problems.report(raised.value, []) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("ASSAY_TRACEBACK", "1")
+    problems.report(raised.value, [])
+    assert "in broken" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_with_130(assay: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupted command ends with 130 and without a stack."""
+
+    def interrupted(_words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(application, "run", interrupted)
+    assert assay("account") == (130, "", "interrupted\n")
+
+
+def test_without_a_network_the_error_says_how_to_get_one(assay: Any) -> None:
+    """A command that needs a network and finds none names flag, variable and devnet."""
+    ended = assay("miner", "list")
+    assert (ended.code, ended.out) == (2, "")
+    for word in ("--url", "ASSAY_URL", "assay devnet"):
+        assert word in ended.err
+
+
+def test_a_server_that_is_not_there_is_code_5(assay: Any) -> None:
+    """A closed port ends with exit code 5 within the time-out."""
+    ended = assay("account", "UBXWNE4LBHTTLQ5UNZ3N74XPQ62PNZP5TTSWS4CEVHKQ5L574IARSCPV", *CLOSED)
+    assert (ended.code, ended.out) == (5, "")
+    assert "no NATS server answers" in ended.err
+
+
+CLOSED = ("--url", "nats://127.0.0.1:1", "--chain", "devnet", "--timeout", "1")
+
+
+def test_colours_only_on_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ANSI codes appear on a terminal, and nowhere else, and not with NO_COLOR or a dumb terminal."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert styled("x", "1", Terminal()) == "\x1b[1mx\x1b[0m"
+    assert styled("x", "1", io.StringIO()) == "x"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert styled("x", "1", Terminal()) == "x"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
+    assert styled("x", "1", Terminal()) == "x"
+
+
+def test_tables_align_and_put_numbers_to_the_right() -> None:
+    """A table has one line per row under its names; an empty one has none."""
+    rows = [{"name": "a", "count": 5}, {"name": "long", "count": 12}]
+    assert table(rows) == ["NAME  COUNT", "a         5", "long     12"]
+    assert table([]) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("table", "A  1\nB  2\n   3\n"),
+        ("json", '{\n  "a": 1\n}\n'),
+        ("ndjson", '{"a":1}\n'),
+    ],
+)
+def test_one_thing_in_each_form(capsys: pytest.CaptureFixture[str], form: Any, expected: str) -> None:
+    """People get labels and facts, programs the value, as a document or as a line."""
+    Output(Display(output=form)).one({"a": 1}, {"A": 1, "B": "2\n3"})
+    assert capsys.readouterr() == (expected, "")
+
+
+@pytest.mark.parametrize(("form", "lines"), [("table", 0), ("json", 1), ("ndjson", 0)])
+def test_an_empty_list_in_each_form(capsys: pytest.CaptureFixture[str], form: Any, lines: int) -> None:
+    """An empty list is nothing for people and line readers, and an empty array as a document."""
+    Output(Display(output=form)).many([], [])
+    assert capsys.readouterr().out == "[]\n" * lines
+
+
+def test_events_are_payload_only_where_lines_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """What happens on the way is a line of stdout in ndjson, and a remark on stderr otherwise."""
+    Output(Display(output="ndjson")).event({"a": 1}, "one")
+    Output(Display(output="json")).event({"a": 1}, "one")
+    assert capsys.readouterr() == ('{"a":1}\n', "one\n")
+
+
+def test_progress_off_a_terminal_is_a_few_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Progress is told on stderr without control characters, and always to the end."""
+    with Output(Display()).progress("upload", 1_000) as advance:
+        for done in range(1_001):
+            advance(done)
+    found = capsys.readouterr()
+    assert (found.out, found.err) == ("", "upload: 100 %\n")
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal progress is drawn, and taken away at the end."""
+    terminal = Terminal()
+    monkeypatch.setattr(output.sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with Output(Display()).progress("upload", 10) as advance:
+        advance(10)
+    assert "upload" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "micro"),
+    [("1", 1_000_000), ("1.5", 1_500_000), ("0.000001", 1), ("7u", 7), ("0", 0), ("9007199254.740991", 2**53 - 1)],
+)
+def test_amounts_are_read_exactly(text: str, micro: int) -> None:
+    """ASY with up to six decimals, or micro-ASY with a u, never by way of a float."""
+    assert micro_of(text) == micro
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.0000001", "1e3", ".5", "1,5", "nan", "9007199254.740992", "1 ASY"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    """Signs, exponents, further decimals and what cannot exist are refused."""
+    with pytest.raises(BadInput):
+        micro_of(text)
+
+
+def test_amounts_and_times_for_people() -> None:
+    """Amounts keep every digit; times are UTC."""
+    assert [asy(value) for value in (0, 1, 1_500_000, 2**53 - 1)] == [
+        "0 ASY",
+        "0.000001 ASY",
+        "1.5 ASY",
+        "9,007,199,254.740991 ASY",
+    ]
+    assert moment(1_795_154_249_909) == "2026-11-20 05:57:29.909Z"
+    assert [duration(ms) for ms in (999, 1_000, 59_999, 65_000)] == ["999 ms", "1.0 s", "59.9 s", "1 min 5 s"]
+
+
+@pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64])
+def test_what_is_no_digest_is_refused(text: str) -> None:
+    """An id has 64 hexadecimal digits in lower case."""
+    with pytest.raises(BadInput):
+        check_digest(text, "an id")
+
+
+def test_errors_of_the_application_come_out_as_exceptions() -> None:
+    """The application neither prints nor exits by itself."""
+    app = application.application()
+    assert isinstance(app, App)
+    with pytest.raises(Exception, match="Unknown command"):
+        app(["nonsense"])
+
+
+def test_error_data_that_is_no_plain_value_stays_out() -> None:
+    """Only facts that JSON can hold are in a problem."""
+    problem, _ = problems.describe(AssayError("x", plain=1, odd=msgspec.UNSET))
+    assert problem["data"] == {"plain": 1}
