@@ -49,7 +49,14 @@ class Restored(Struct, frozen=True):
 
 
 class Connection(aiosqlite.Connection):
-    """Runs whole functions in the connection's thread, so that a transaction costs one change of threads."""
+    """Runs whole functions in the connection's thread, so that a transaction costs one change of threads.
+
+    A process that fails does not wait for the thread: what is not committed is as if it had never been begun.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect, iter_chunk_size=64)
+        self._thread.daemon = True
 
     async def apply(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Calls ``function`` with the connection, in its thread."""
@@ -190,7 +197,7 @@ async def _connect(path: Path, *pragmas: str) -> Connection:
         return db
 
     try:
-        connection = Connection(connect, iter_chunk_size=64)
+        connection = Connection(connect)
         await connection
         return connection
     except sqlite3.Error as error:
@@ -256,7 +263,7 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
 def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, tuple[int, int]]:
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
     place = int(meta["position"]), int(meta["last_block"])
-    rows = db.execute("SELECT key, value FROM records").fetchall()
+    rows = db.execute("SELECT key, CAST(value AS BLOB) FROM records").fetchall()
     if meta["height"] == 0:
         return rows, None, (), place
     header, votes = db.execute("SELECT header, votes FROM blocks WHERE height = ?", (meta["height"],)).fetchone()

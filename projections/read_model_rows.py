@@ -142,6 +142,7 @@ def _write(db: sqlite3.Connection, rows: Rows, numbers: dict[str, int]) -> None:
         "INSERT INTO counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET number = number + excluded.number",
         [(name, number) for name, number in sorted(rows.counts.items()) if number],
     )
+    db.execute("DELETE FROM counts WHERE number = 0")
     db.executemany(
         "UPDATE meta SET value = ? WHERE key = ?",
         [(rows.height, "height"), (rows.position, "position"), (rows.last_block, "last_block")],
