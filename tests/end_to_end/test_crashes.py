@@ -1,0 +1,165 @@
+"""``kill -9`` of every process while jobs run: nothing is lost, nothing is paid twice, nobody has to do anything."""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from actors.devnet import NATS, Devnet
+from actors.devnet_files import WALLET, Plan
+from bus.jetstream import JetStreamBus
+from events.keys import Key
+from projections.audit import audit_file
+from projections.chain import Chain
+from schemas.blocks import Applied, TimerFired
+from schemas.events import JobCancelled, JobRefunded, JobSettled, TransferSent
+from tests.end_to_end.bookkeeper import BURNED, GENESIS
+from tests.end_to_end.client import Client, Follower, ask_wallet, connect, export_log, seeded_work, uploaded_work
+
+JOBS = 100
+KILLS_OF_EACH = 2
+PAUSE_S = 1.2
+RECOVERY_S = 60.0
+
+
+@contextlib.asynccontextmanager
+async def network(directory: Path, plan: Plan) -> AsyncIterator[tuple[Devnet, JetStreamBus, Follower]]:
+    """A devnet, a connection to it, and a follower of its log."""
+    async with Devnet(directory, plan) as devnet:
+        bus = await connect(devnet)
+        try:
+            async with Follower(bus, devnet) as follower:
+                yield devnet, bus, follower
+        finally:
+            await bus.close()
+
+
+async def kill_everything(devnet: Devnet, random: Random) -> list[tuple[float, str]]:
+    """Kills each process a few times, in any order, at any moment. Returns when each was killed."""
+    names = list(devnet.pids()) * KILLS_OF_EACH
+    random.shuffle(names)
+    kills = []
+    for name in names:
+        await asyncio.sleep(random.uniform(0.0, 2 * PAUSE_S))
+        kills.append((time.monotonic(), name))
+        await devnet.kill(name)
+    return kills
+
+
+async def submit_jobs(client: Client, wallet: str, directory: Path, random: Random, span_s: float) -> list[str]:
+    """Has jobs submitted all the while: most signed by the client, some with uploads, some through the wallet."""
+    directory.mkdir()
+    asked: list[asyncio.Task[str]] = []
+    jobs = []
+    for number in range(JOBS):
+        await asyncio.sleep(random.uniform(0.0, 2 * span_s / JOBS))
+        if number % 5 == 0:
+            # Twice under the same key: one job.
+            asked += [
+                asyncio.create_task(ask_wallet(client.bus, wallet, f"job-{number}", seeded_work(number)))
+                for _ in range(2)
+            ]
+            continue
+        if number % 5 == 1:
+            work = await uploaded_work(client.bus, client.address, directory, number)
+        else:
+            work = seeded_work(number)
+        job = client.job(work)
+        await client.submit(job)
+        jobs.append(job.id)
+    answers = await asyncio.gather(*asked)
+    assert answers[::2] == answers[1::2], "a request that is repeated is answered with the same job"
+    return [*jobs, *answers[::2]]
+
+
+def check_ledger(devnet: Devnet, follower: Follower, export: Path, jobs: list[str]) -> None:
+    """The audit passes, every job has had one end, and both sets of books agree to the last coin."""
+    report = audit_file(export)
+    assert report.passed
+
+    chain = Chain(devnet.genesis)
+    ends: Counter[str] = Counter()
+    for message in follower.messages:
+        final = chain.add(message.sequence, message.kind, message.data, None)
+        for outcome in final.executed.outcomes[: final.executed.timers] if final else ():
+            assert isinstance(outcome, TimerFired)
+            ends[outcome.job] += outcome.refunded > 0
+        events = zip(final.events, final.executed.outcomes[final.executed.timers :], strict=True) if final else ()
+        for signed, outcome in events:
+            if isinstance(signed.event, JobSettled | JobRefunded | JobCancelled) and isinstance(outcome, Applied):
+                ends[signed.event.job] += 1
+    assert max(ends.values()) == 1
+
+    books = follower.books
+    assert sorted(books.ends) == sorted(jobs), "each request became one job, and there is no other"
+    assert {len(how) for how in books.ends.values()} == {1}
+    assert {how for (how,) in books.ends.values()} <= {"settled", "refunded"}
+
+    state, supply = chain.state, report.supply
+    assert books.head == chain.head_hash
+    accounts = {name.removeprefix("account/") for name, _ in state.rows() if name.startswith("account/")}
+    others = {name for name, balance in books.balances.items() if balance} - {GENESIS, BURNED}
+    assert others <= accounts
+    for address in accounts:
+        assert state.account(address).balance == books.balances[address]
+        assert state.account(address).nonce == books.nonces[address]
+    assert (supply.burned, supply.minted, supply.escrowed) == (books.balances[BURNED], 0, 0)
+    assert supply.genesis == -books.balances[GENESIS]
+
+
+@pytest.mark.slow
+async def test_every_process_may_be_killed_at_any_moment(tmp_path: Path) -> None:
+    """100 jobs while each process is killed twice: each ends settled or refunded once, and every coin is accounted
+    for."""
+    random = Random(5)
+    async with network(tmp_path / "net", Plan()) as (devnet, bus, follower):
+        client = Client(bus, devnet.key())
+        span_s = PAUSE_S * KILLS_OF_EACH * len(devnet.pids())
+        kills, jobs = await asyncio.gather(
+            kill_everything(devnet, random),
+            submit_jobs(client, devnet.key(WALLET).address, tmp_path / "uploads", Random(6), span_s),
+        )
+        await follower.until_ended(jobs, RECOVERY_S)
+        ended_s = time.monotonic()
+        await export_log(bus, devnet, tmp_path / "log.ndjson")
+        last = follower.longest_pause_s(kills[0][0], ended_s)
+        how = Counter(how for ends in follower.books.ends.values() for how in ends)
+        print(f"{dict(how)}, last end {ended_s - kills[-1][0]:.1f} s after the last kill, longest pause {last:.1f} s")
+        check_ledger(devnet, follower, tmp_path / "log.ndjson", jobs)
+
+
+def transfer(client: Client, to: Key) -> bytes:
+    """Signs the next one coin."""
+    return client.sign(TransferSent, to=to.address, amount=1).raw
+
+
+async def test_blocks_need_two_of_three_proposers(tmp_path: Path) -> None:
+    """With one of three proposers dead for good blocks go on; with two dead they stop, and go on when one returns."""
+    async with network(tmp_path, Plan(miners=1, wallet=False)) as (devnet, bus, follower):
+        client, taker = Client(bus, devnet.key()), devnet.key("miner-1")
+
+        async def blocks(count: int) -> None:
+            """So many more blocks, one after the other."""
+            for _ in range(count):
+                height = follower.books.height
+                await bus.submit(client.address, transfer(client, taker))
+                await follower.until_height(height + 1, 10)
+
+        await blocks(3)
+        await devnet.kill("proposer-2", for_good=True)
+        await blocks(6)
+        await devnet.kill("proposer-3", for_good=True)
+        height = follower.books.height
+        await bus.submit(client.address, transfer(client, taker))
+        with pytest.raises(AssertionError, match="not within"):
+            await follower.until_height(height + 1, 4)
+        await devnet.restart("proposer-2")
+        await follower.until_height(height + 1, 10)
+        await blocks(3)
+        assert follower.books.nonces[client.address] == 13
+        assert NATS in devnet.pids()
