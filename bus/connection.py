@@ -60,6 +60,7 @@ class Connection:
         self.name = name
         self.on_disconnect: list[Callable[[], None]] = []
         self._up = asyncio.Event()
+        self._last_error = ""
 
     @classmethod
     async def open(cls, url: str, name: str, *, seed: str | None = None, inbox_prefix: str = "_INBOX") -> "Connection":
@@ -100,7 +101,9 @@ class Connection:
         return connection
 
     async def _failed(self, error: Exception) -> None:
-        log.debug("nats", connection=self.name, error=repr(error))
+        if repr(error) != self._last_error:  # one line per outage, not per attempt to end it
+            log.debug("nats_error", connection=self.name, error=repr(error))
+        self._last_error = repr(error)
 
     async def _disconnected(self) -> None:
         self._up.clear()

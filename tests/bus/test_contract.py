@@ -22,7 +22,7 @@ from events.errors import (
     Unreachable,
     WrongNetwork,
 )
-from tests.bus.conftest import GENESIS, VALIDATORS, Ground
+from tests.bus.grounds import GENESIS, VALIDATORS, Ground
 
 FIRST, SECOND = VALIDATORS
 WAIT_MS = 5_000

@@ -20,7 +20,7 @@ from bus.server import EmbeddedServer
 from bus.streams import FREE, difference, reader_name, reader_settings, stream_settings
 from events import subjects
 from events.errors import BusError, SequenceGap, TimedOut, Unreachable, WrongNetwork
-from tests.bus.conftest import GENESIS, VALIDATORS, JetStreamGround
+from tests.bus.grounds import GENESIS, VALIDATORS, JetStreamGround
 
 WAIT_MS = 10_000
 FIRST = VALIDATORS[0]

@@ -10,7 +10,7 @@ from bus.simulated import Faults, SimulatedBus, SimulatedNetwork
 from bus.simulated_network import matches
 from bus.streams import REDELIVERY_S
 from events.errors import FenceRefused, InboxFull, TimedOut, Unreachable
-from tests.bus.conftest import GENESIS, VALIDATORS
+from tests.bus.grounds import GENESIS, VALIDATORS
 
 FIRST, SECOND = VALIDATORS
 START_MS = 1_700_000_000_000
