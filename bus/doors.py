@@ -174,8 +174,11 @@ class JetStreamLiveListener:
 
 
 async def _unsubscribe(connection: Connection, subscription: Subscription | None) -> None:
+    """Returns when the server knows, so that whoever asks then learns that nobody answers."""
     if subscription is not None and not connection.client.is_closed:
         try:
             await subscription.unsubscribe()
+            if connection.client.is_connected:
+                await connection.client.flush(timeout=1)
         except (nats.errors.Error, OSError) as error:
             log.debug("not_unsubscribed", error=repr(error))
