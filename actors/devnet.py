@@ -41,7 +41,7 @@ from schemas.queries import MinerQuestion
 
 NATS: Final = "nats"
 START_S: Final = 60.0
-STOP_S: Final = 1.5
+STOP_S: Final = 1.0
 LOOK_S: Final = 0.02
 # An actor that has run for so long is restarted at once; one that dies again and again, after growing pauses.
 CALM_S: Final = 10.0
@@ -162,7 +162,7 @@ class Devnet:
         self._watching = asyncio.create_task(self._watch(), name="devnet")
 
     async def stop(self) -> None:
-        """Ends everything in order, by force what has not ended in a second and a half. May be called twice."""
+        """Ends everything in order, by force what has not ended in a second. May be called twice."""
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)

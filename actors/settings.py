@@ -42,7 +42,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     genesis: str = ""
     seed_file: str = ""
     keystore: str = ""
-    wallet: str = ""
+    wallet_name: str = ""
     password_file: str = ""
     gas_price: Amount | None = None
     log_level: str = "info"
@@ -107,12 +107,12 @@ def load_key(settings: Settings, environment: Mapping[str, str]) -> Key:
     """
     if settings.seed_file:
         return load_seed_file(Path(settings.seed_file))
-    if settings.keystore and settings.wallet:
-        return Keystore(Path(settings.keystore)).unlock(settings.wallet, _password(settings, environment))
+    if settings.keystore and settings.wallet_name:
+        return Keystore(Path(settings.keystore)).unlock(settings.wallet_name, _password(settings, environment))
     raise NotAllowed(
         "the actor has no key",
-        why="neither seed_file nor keystore and wallet are set",
-        hint="Set ASSAY_SEED_FILE, or ASSAY_KEYSTORE, ASSAY_WALLET and ASSAY_PASSWORD_FILE.",
+        why="neither seed_file nor keystore and wallet_name are set",
+        hint="Set ASSAY_SEED_FILE, or ASSAY_KEYSTORE, ASSAY_WALLET_NAME and ASSAY_PASSWORD_FILE.",
     )
 
 
@@ -130,7 +130,7 @@ def _password(settings: Settings, environment: Mapping[str, str]) -> str:
     password = line.rstrip("\r\n")
     if not password:
         raise NotAllowed(
-            f"no password for wallet {settings.wallet}",
+            f"no password for wallet {settings.wallet_name}",
             why="the first line of its file is empty, or none is named",
             hint="Set ASSAY_PASSWORD_FILE (- for standard input).",
         )

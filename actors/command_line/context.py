@@ -19,7 +19,7 @@ CONTEXT: Final = "context.json"
 
 
 class Context(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A network, and who one is there. Paths are absolute; ``wallet`` is the address of a wallet that signs requests."""
+    """A network, and who one is there. Paths are absolute; ``wallet`` is the address of a wallet that signs."""
 
     url: str
     chain: str

@@ -49,7 +49,11 @@ class Signer:
     ] = None
     password_file: Annotated[
         Path | None,
-        Parameter(env_var="ASSAY_PASSWORD_FILE", help="File with the wallet's password; - reads standard input."),
+        Parameter(
+            env_var="ASSAY_PASSWORD_FILE",
+            allow_leading_hyphen=True,
+            help="File with the wallet's password; - reads standard input.",
+        ),
     ] = None
 
 

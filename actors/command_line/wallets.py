@@ -20,7 +20,11 @@ LARGEST_EVENT = 1_048_576
 
 PasswordFile = Annotated[
     Path | None,
-    Parameter(env_var="ASSAY_PASSWORD_FILE", help="File with the password; - reads standard input."),
+    Parameter(
+        env_var="ASSAY_PASSWORD_FILE",
+        allow_leading_hyphen=True,
+        help="File with the password; - reads standard input.",
+    ),
 ]
 
 
@@ -107,7 +111,13 @@ def change_password(
     Output(display).note(f"Wallet {name} is encrypted with the new password.")
 
 
-def sign(file: Path, /, *, signer: Signer = SIGNER, consent: Consent = CONSENT) -> None:
+def sign(
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    signer: Signer = SIGNER,
+    consent: Consent = CONSENT,
+) -> None:
     """Sign the body in FILE (- for standard input) and print the envelope, ready to publish to your inbox.
 
     The body must be canonical JSON, with chain, nonce and your address as sender.

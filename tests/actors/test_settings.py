@@ -26,13 +26,13 @@ def write(path: Path, text: str) -> Path:
 
 def test_flags_come_before_the_environment_before_files(tmp_path: Path) -> None:
     """Each source fills in what those before it left open."""
-    project = write(tmp_path / "assay.toml", 'chain = "of-project"\nurl = "of-project"\nwallet = "of-project"\n')
+    project = write(tmp_path / "assay.toml", 'chain = "of-project"\nurl = "of-project"\nwallet_name = "of-project"\n')
     user = write(
-        tmp_path / "user.toml", 'chain = "of-user"\nurl = "of-user"\nwallet = "of-user"\nkeystore = "of-user"\n'
+        tmp_path / "user.toml", 'chain = "of-user"\nurl = "of-user"\nwallet_name = "of-user"\nkeystore = "of-user"\n'
     )
-    environment = {"ASSAY_CHAIN": "of-environment", "ASSAY_URL": "of-environment", "ASSAY_WALLET": ""}
+    environment = {"ASSAY_CHAIN": "of-environment", "ASSAY_URL": "of-environment", "ASSAY_WALLET_NAME": ""}
     settings = load_settings({"chain": "of-flag", "url": None}, environment, (project, user, tmp_path / "no.toml"))
-    assert (settings.chain, settings.url, settings.wallet, settings.keystore, settings.data_dir) == (
+    assert (settings.chain, settings.url, settings.wallet_name, settings.keystore, settings.data_dir) == (
         "of-flag",
         "of-environment",
         "of-project",
@@ -109,12 +109,14 @@ def test_a_key_from_a_keystore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     in_file = str(write(tmp_path / "password", PASSWORD + "\n"))
     password_file = {"file": in_file, "environment": "", "stdin": "-"}[source]
     monkeypatch.setattr("sys.stdin", io.StringIO(PASSWORD + "\n"))
-    settings = Settings(chain="devnet", keystore=str(tmp_path / "keys"), wallet="main", password_file=password_file)
+    settings = Settings(
+        chain="devnet", keystore=str(tmp_path / "keys"), wallet_name="main", password_file=password_file
+    )
     environment = {"ASSAY_PASSWORD": PASSWORD} if source == "environment" else {}
     assert load_key(settings, environment).address == KEY.address
     with pytest.raises(BadPassword):
         load_key(
-            Settings(chain="devnet", keystore=str(tmp_path / "keys"), wallet="main"),
+            Settings(chain="devnet", keystore=str(tmp_path / "keys"), wallet_name="main"),
             {"ASSAY_PASSWORD": "Wrong-Horse-77"},
         )
 
@@ -125,10 +127,10 @@ def test_no_key_is_an_error_that_says_how_to_give_one(tmp_path: Path) -> None:
         load_key(Settings(chain="devnet"), {})
     assert "ASSAY_SEED_FILE" in caught.value.hint
     with pytest.raises(NotAllowed, match="no password"):
-        load_key(Settings(chain="devnet", keystore="x", wallet="main"), {})
+        load_key(Settings(chain="devnet", keystore="x", wallet_name="main"), {})
     missing = str(tmp_path / "missing")
     with pytest.raises(BadInput, match="missing"):
-        load_key(Settings(chain="devnet", keystore="x", wallet="main", password_file=missing), {})
+        load_key(Settings(chain="devnet", keystore="x", wallet_name="main", password_file=missing), {})
 
 
 async def test_the_clock_of_the_host() -> None:

@@ -1,0 +1,145 @@
+"""Context, settings of real hosts, schemas, and running one actor."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors.command_line.context import Context, home, load_context, local_home, place_of, save_context
+from actors.command_line.options import Network
+from actors.devnet_files import Files, Plan
+from actors.readiness import VARIABLE, ReadinessListener, say_ready
+from actors.roles import ROLES, MinerTable, WalletTable
+from actors.settings import load_settings
+from actors.wallet_policy import load_policy
+from events.errors import BadInput
+from schemas.genesis import Genesis
+from tests.actors.command_line.devnet_process import ROOT
+
+DEPLOY = ROOT / "deploy"
+
+
+def test_a_flag_comes_before_the_context(home: Path) -> None:
+    """What a flag names wins; the rest is the context's."""
+    context = Context(url="nats://one:1", chain="one")
+    save_context(local_home(), context)
+    assert load_context() == context
+    place = place_of(Network(chain="two"))
+    assert (place.url, place.chain) == ("nats://one:1", "two")
+
+
+def test_a_context_that_cannot_be_read_is_an_error(home: Path) -> None:
+    """A damaged context is named, not ignored."""
+    local_home().mkdir()
+    (local_home() / "context.json").write_text("{")
+    with pytest.raises(BadInput, match="not a context"):
+        load_context()
+
+
+def test_the_home_is_that_of_the_directory_then_that_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """$ASSAY_HOME wins, then .assay of the directory where there is one, then ~/.assay."""
+    monkeypatch.delenv("ASSAY_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "user"))
+    monkeypatch.chdir(tmp_path)
+    assert home() == tmp_path / "user" / ".assay"
+    (tmp_path / ".assay").mkdir()
+    assert home() == tmp_path / ".assay"
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "named"))
+    assert home() == tmp_path / "named"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_settings_for_real_hosts_are_read(role: str) -> None:
+    """Every role has a file in deploy/ that its actor accepts, with its own section."""
+    settings = load_settings({}, {}, (DEPLOY / f"{role}.toml",))
+    assert settings.genesis == "/etc/assay/genesis.json"
+    if role == "miner":
+        assert settings.table("miner", MinerTable).unit_price == 1_000
+    if role == "wallet":
+        assert settings.table("wallet", WalletTable).policy == "/etc/assay/policy.toml"
+
+
+def test_the_policy_for_real_hosts_is_read() -> None:
+    """The policy in deploy/ is one that the wallet accepts."""
+    policy = load_policy(DEPLOY / "policy.toml")
+    assert policy.request_limit < policy.daily_limit
+    assert policy.recipients == ()
+
+
+def test_the_schemas_are_exported(assay: Any, home: Path) -> None:
+    """`schemas export` writes a JSON document per record, and tells which."""
+    ended = assay("schemas", "export", "schemas", "-o", "json")
+    files = [Path(entry["file"]) for entry in json.loads(ended.out)]
+    assert Path("schemas/job.submitted.json") in files
+    assert all(json.loads(file.read_bytes()) for file in files)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no genesis"),
+        (("--genesis", "nowhere.json"), "cannot be read"),
+        (("--settings", "nowhere.toml"), "nowhere.toml"),
+        (("--log-level", "loud", "--genesis", "nowhere.json"), "not a log level"),
+    ],
+)
+def test_an_actor_that_cannot_start_says_why(assay: Any, words: tuple[str, ...], said: str) -> None:
+    """`run` names the setting that is missing or wrong, with exit code 2."""
+    chain = () if "--settings" in words else ("--chain", "devnet")
+    ended = assay("run", "miner", *chain, *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+
+
+async def test_a_process_says_when_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """READY=1 with the process id reaches the socket that NOTIFY_SOCKET names."""
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    transport = await ReadinessListener.open(Path("notify"), heard.put_nowait)
+    try:
+        say_ready({VARIABLE: "notify"})
+        async with asyncio.timeout(5):
+            assert await heard.get() > 0
+    finally:
+        transport.close()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("environment", [{}, {VARIABLE: ""}, {VARIABLE: "/nowhere/notify"}])
+def test_nobody_who_listens_is_no_error(environment: dict[str, str]) -> None:
+    """Without a listener a process starts all the same."""
+    assert say_ready(environment) is None
+
+
+def test_a_devnet_keeps_its_keys_and_its_genesis(tmp_path: Path) -> None:
+    """Made again in the same directory, the files are the same network; another shape is refused."""
+    plan = Plan(proposers=2, miners=1, extra_clients=2)
+    first, second = Files(tmp_path, plan), Files(tmp_path, plan)
+    assert first.genesis == second.genesis
+    assert {name: key.address for name, key in first.keys.items()} == {
+        name: key.address for name, key in second.keys.items()
+    }
+    assert msgspec.json.decode(first.genesis_file.read_bytes(), type=Genesis) == first.genesis
+    assert plan.clients() == ("client", "client-2", "client-3")
+    funded = {allocation.address for allocation in first.genesis.allocations}
+    assert {first.keys[name].address for name in (*plan.clients(), "wallet", "coordinator", "miner-1")} == funded
+    with pytest.raises(BadInput, match="another network"):
+        Files(tmp_path, Plan(proposers=3, miners=1))
+
+
+@pytest.mark.parametrize("proposers", [0, 8])
+def test_a_devnet_has_one_to_seven_proposers(tmp_path: Path, proposers: int) -> None:
+    """The bounds of a chain are those of its genesis."""
+    with pytest.raises(BadInput, match="proposers"):
+        Files(tmp_path, Plan(proposers=proposers))
+
+
+def test_secrets_of_a_devnet_are_private(tmp_path: Path) -> None:
+    """Seeds are readable by their owner alone."""
+    files = Files(tmp_path, Plan(proposers=1, miners=1))
+    assert all(files.seed_file(name).stat().st_mode & 0o077 == 0 for name in files.keys)
