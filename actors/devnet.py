@@ -143,7 +143,8 @@ class Devnet:
         Raises ActorFailed, TimedOut, and what the server raises.
         """
         directory = self._wanted_directory or Path(tempfile.mkdtemp(prefix="assay-devnet-"))
-        try:
+        async with contextlib.AsyncExitStack() as unless_all_is_well:
+            unless_all_is_well.push_async_callback(self.stop)
             self.files = Files(directory, self.plan)
             # Short, because the path of a socket has little room.
             self._run_directory = Path(tempfile.mkdtemp(prefix="assay-"))
@@ -156,9 +157,7 @@ class Devnet:
                 self._spawn(child)
             await self._all_ready()
             await self._all_known()
-        except BaseException:
-            await self.stop()
-            raise
+            unless_all_is_well.pop_all()
         self._watching = asyncio.create_task(self._watch(), name="devnet")
 
     async def stop(self) -> None:

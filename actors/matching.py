@@ -1,7 +1,8 @@
 """Which miner may take a job, in which order, and why a job waits. Pure: the coordinator, the command line and every
 node come to the same answer from the same state.
 
-A miner may take a job when it offers the service, has not had the job before, is among the miners that the job names
+The rules refuse an assignment for the same reasons (`projections.miners.cannot_take`); here they come in an order that
+explains best. A miner may take a job when it offers the service, has not had the job before, is among the miners that the job names
 (if it names any), has a device with the memory that is asked for, asks no more than the escrow, and has a place free.
 """
 
@@ -10,6 +11,7 @@ from typing import Final, TypeAlias
 
 from msgspec import UNSET, Struct
 
+from projections.miners import unit_price_of
 from schemas.events import Requirement
 from schemas.services import Work, service_of, units_of
 from schemas.state import (
@@ -53,11 +55,8 @@ def wanted_of(job: Job) -> Wanted:
 
 def price_of(work: Work, miner: Miner) -> int | None:
     """What the miner asks for the work in micro-ASY; None where it does not offer the service."""
-    service = service_of(work)
-    for offer in miner.offers:
-        if offer.service == service:
-            return offer.unit_price * units_of(work)
-    return None
+    unit_price = unit_price_of(miner, service_of(work))
+    return None if unit_price is None else unit_price * units_of(work)
 
 
 def memory_of(miner: Miner) -> int:

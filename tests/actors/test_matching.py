@@ -1,5 +1,8 @@
 """Who may take a job, and why a job waits."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.matching import Wanted, eligible, wanted_of, why_unmatched, why_waiting
+from projections.miners import cannot_take, price_of
 from schemas.events import Device, Offer, Requirement
 from schemas.services import MatmulInt8, SeededMatrix, units_of
 from schemas.state import (
@@ -158,11 +162,16 @@ def test_a_job_past_matching_says_where_it_is(situation: Situation, code: str) -
 def test_the_ranking_does_not_depend_on_the_order_of_the_miners(
     miners: dict[str, Miner], escrow: int, memory: int
 ) -> None:
-    """The same miners in another order give the same ranking, in which every entry can be paid and done."""
+    """The same miners in another order give the same ranking: just those that the rules let have the job."""
     asked = job(escrow, memory=memory)
     ranked = eligible(asked, miners)
     assert ranked == eligible(asked, dict(reversed(miners.items())))
     assert ranked == sorted(ranked, key=lambda entry: entry[1])
+    view: Any = SimpleNamespace(miner=miners.get)
+    takers = [address for address in miners if cannot_take(view, SEED, asked, address) is None]
+    assert {address for address, _ in ranked} == {
+        address for address in takers if (price_of(miners[address], asked) or 0) <= escrow
+    }
     for address, price in ranked:
         assert price <= escrow
         assert miners[address].running < miners[address].capacity
