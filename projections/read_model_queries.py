@@ -15,7 +15,7 @@ from events.blocks import genesis_hash
 from events.canonical import canonical
 from events.errors import BadInput, NotFound
 from events.merkle import inclusion_path, leaf_hash
-from projections.read_model_tables import height_and_index, place_of
+from projections.read_model_tables import MAX_HEIGHT, MAX_INDEX, height_and_index, place_of
 from schemas.blocks import Applied, Commit, Header, Outcome
 from schemas.genesis import Genesis
 from schemas.messages import BlockProof, InclusionProof, ProofBundle
@@ -153,7 +153,7 @@ def block(
 
 def blocks(db: sqlite3.Connection, limit: int, cursor: str | UnsetType = UNSET) -> BlocksAnswer:
     """Blocks, newest first."""
-    last = int(cursor.partition(".")[0]) if cursor is not UNSET else height(db)
+    last = height_and_index(_place(cursor))[0] if cursor is not UNSET else height(db)
     rows = db.execute(f"{_BLOCK} WHERE height <= ? ORDER BY height DESC LIMIT ?", (last, limit + 1)).fetchall()
     kept = _fitting(rows, limit, None, 64)
     entries = tuple(_block_entry(row) for row in rows[:kept])
@@ -310,6 +310,8 @@ def _event_proof(db: sqlite3.Connection, place: int) -> ProofBundle:
 
 def _place(cursor: str) -> int:
     at_height, _, index = cursor.partition(".")
+    if int(at_height) > MAX_HEIGHT or int(index or 0) > MAX_INDEX:
+        raise BadInput(f"{cursor!r} is no cursor", hint="Use the `next` of the last answer as it is.")
     return place_of(int(at_height), int(index or 0))
 
 

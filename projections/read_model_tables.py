@@ -9,6 +9,9 @@ from typing import Final
 
 FORMAT: Final = 1
 INDEX_BITS: Final = 24
+MAX_INDEX: Final = (1 << INDEX_BITS) - 1
+# SQLite's integers have 63 bits beside the sign.
+MAX_HEIGHT: Final = (1 << 63 - INDEX_BITS) - 2
 
 _TABLES: Final = {
     # Format, genesis hash, height, position in CHAIN.
@@ -54,4 +57,4 @@ def place_of(height: int, index: int) -> int:
 
 def height_and_index(place: int) -> tuple[int, int]:
     """The other way."""
-    return place >> INDEX_BITS, place & (1 << INDEX_BITS) - 1
+    return place >> INDEX_BITS, place & MAX_INDEX

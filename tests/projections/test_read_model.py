@@ -2,7 +2,6 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,12 @@ from projections.proofs import verify_block, verify_bundle
 from projections.read_model import ReadModel
 from projections.read_model_feed import feed_messages
 from schemas.blocks import Applied, Failed, TimerFired, Vote
-from schemas.events import JobCancelled, JobFailed
 from schemas.messages import FeedMessage
 from schemas.state import Job, situation_of
 from tests.projections.small_network import SmallNetwork, digest_of, key_of, make_genesis
+from tests.projections.story import story
 
 LOCAL_TABLES = ("votes", "marks")
-
-
-class Story(SmallNetwork):
-    """A log with everything in it: transfers, failures, timers, and jobs that end in different ways."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.block(*(self.transfer(sender="alice") for _ in range(7)), self.transfer(sender="bob", to="carol"))
-        self.block(self.register("miner 0"), self.register("miner 1"))
-        self.settled = self.run_job()
-        self.failing = self.transfer(amount=10**15)
-        self.block(self.failing, self.transfer(sender="bob", to="alice"))
-        waiting, cancelled = self.submit(lifetime_ms=1_000), self.submit("bob")
-        self.expired, self.cancelled = waiting.id, cancelled.id
-        self.block(waiting, cancelled)
-        self.block(self.say("bob", JobCancelled, job=cancelled.id))
-        self.block(self.transfer(), time_ms=self.finals[-1].header.time_ms + 5_000)
-        retried = self.submit()
-        self.retried = retried.id
-        self.block(retried)
-        self.block(self.assign(retried.id, "miner 1"))
-        self.block(
-            self.say("miner 1", JobFailed, job=retried.id, miner=key_of("miner 1").address, reason="MINER_FAILED")
-        )
-        self.block(self.assign(retried.id, "miner 0"))
-        self.block(time_ms=self.finals[-1].header.time_ms + 20_000)
-        self.block(self.transfer(sender="bob"))
-
-
-@cache
-def story() -> Story:
-    """Written once; nobody appends to it."""
-    return Story()
 
 
 async def write(model: ReadModel, finals: list[Final], batch: int = 1) -> None:
