@@ -2,8 +2,9 @@
 node come to the same answer from the same state.
 
 The rules refuse an assignment for the same reasons (`projections.miners.cannot_take`); here they come in an order that
-explains best. A miner may take a job when it offers the service, has not had the job before, is among the miners that the job names
-(if it names any), has a device with the memory that is asked for, asks no more than the escrow, and has a place free.
+explains best. A miner may take a job when it offers the service, has not had the job before, is among the miners that
+the job names (if it names any), has a device with the memory that is asked for, asks no more than the escrow, and has a
+place free.
 """
 
 from collections.abc import Callable, Iterable, Mapping
