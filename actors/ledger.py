@@ -44,24 +44,32 @@ _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)
 
 
 class QueriedLedger:
-    """Asks nodes by the queries `nonce` and `event`."""
+    """Asks nodes by the queries `nonce` and `event`.
+
+    Each question may meet another node. So the second says from which height on it wants the answer: that of the last
+    answer to the first. What a node does not know then is in no block up to there.
+    """
 
     def __init__(self, bus: Bus, address: str) -> None:
         self._bus = bus
         self._address = address
+        self._height = 0
 
     async def account(self) -> AccountAt:
         answer = await self._ask("nonce", AccountQuestion(address=self._address))
         if isinstance(answer, QueryRefused):
             raise Unreachable("no node knows the account", why=answer.problem.detail, hint=answer.problem.hint)
+        self._height = max(self._height, answer.height)
         return AccountAt(msgspec.json.decode(answer.value, type=NonceAnswer).nonce, answer.height)
 
     async def event(self, event_id: str) -> EventAt:
-        answer = await self._ask("event", EventQuestion(event=event_id))
+        height = self._height
+        answer = await self._ask("event", EventQuestion(event=event_id, min_height=height))
         if isinstance(answer, QueryAnswer):
             return EventAt(msgspec.json.decode(answer.value, type=EventAnswer).outcome, answer.height)
         if answer.problem.code == NotFound.code:
-            return EventAt(None, answer.height)
+            # Not the height of the answer: the node may have moved on after it looked.
+            return EventAt(None, height)
         raise Unreachable("no node knows the event", why=answer.problem.detail, hint=answer.problem.hint)
 
     async def _ask(self, what: str, question: Question) -> QueryAnswer | QueryRefused:
