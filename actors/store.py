@@ -9,6 +9,7 @@ address that it speaks for.
 import fcntl
 import os
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -106,18 +107,14 @@ class Store:
         Raises StoreInUse, ForeignStore.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _lock(path)
-        try:
+        async with AsyncExitStack() as cleanup:
+            lock = _lock(path)
+            cleanup.callback(os.close, lock)
             database = await aiosqlite.connect(path, isolation_level=None)
-        except BaseException:
-            os.close(lock)
-            raise
-        store = cls(path, database, lock)
-        try:
+            cleanup.push_async_callback(database.close)
+            store = cls(path, database, lock)
             await store._prepare(identity)
-        except BaseException:
-            await store.close()
-            raise
+            cleanup.pop_all()
         return store
 
     async def _prepare(self, identity: str) -> None:
@@ -164,10 +161,9 @@ class Store:
                     (MOST_DEAD_LETTERS,),
                 )
             await database.execute("COMMIT")
-        except BaseException:
-            if database.in_transaction:
+        finally:
+            if database.in_transaction:  # something above was refused
                 await database.execute("ROLLBACK")
-            raise
 
     async def _many(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
         if rows := list(rows):
