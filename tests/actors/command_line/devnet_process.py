@@ -82,8 +82,7 @@ class DevnetProcess:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(timeout=20)
+            self.interrupt()
         wait_until_dead(self.pids, 10)
         if self.process.stdout is not None:
             self.process.stdout.close()
