@@ -7,6 +7,7 @@ process loses nothing, and a loss of power may lose the newest transactions, whi
 vote is synced to the disk before it is said, for the log might not have it.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -59,6 +60,14 @@ class Connection(aiosqlite.Connection):
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connect, iter_chunk_size=64)
         self._thread.daemon = True
+
+    async def open(self) -> None:
+        """Starts the thread and connects. After an error the thread has ended."""
+        try:
+            await self
+        except sqlite3.Error:
+            await asyncio.to_thread(self._thread.join)
+            raise
 
     async def apply(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
         """Calls ``function`` with the connection, in its thread."""
@@ -200,7 +209,7 @@ async def _connect(path: Path, *pragmas: str) -> Connection:
 
     try:
         connection = Connection(connect)
-        await connection
+        await connection.open()
         return connection
     except sqlite3.Error as error:
         raise _unusable(path, error) from error

@@ -86,6 +86,13 @@ async def test_the_rows_go_on_where_they_stopped(tmp_path: Path, stops: tuple[in
     assert dump(path) == await dumped(tmp_path / "once.sqlite", batch=1)
 
 
+async def test_addresses_keep_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgetting the numbers of addresses, as is done to bound the memory, changes no row."""
+    once = await dumped(tmp_path / "once.sqlite", batch=1)
+    monkeypatch.setattr("projections.read_model_rows.MAX_NUMBERS", 1)
+    assert await dumped(tmp_path / "forgetful.sqlite", batch=1) == once
+
+
 async def test_a_chain_goes_on_from_restored_rows(tmp_path: Path) -> None:
     """A fold that starts from the rows at any height ends with the same state root as the fold from the genesis."""
     finals = story().finals
@@ -162,6 +169,8 @@ async def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(VerificationFailed, match="cannot be used") as caught:
         await ReadModel.open(path, story().genesis)
     assert "delete the file" in caught.value.hint
+    with pytest.raises(VerificationFailed, match="cannot be used"):
+        await ReadModel.open(tmp_path / "no such folder" / "node.sqlite", story().genesis)
 
 
 async def test_blocks_are_written_in_order(model: ReadModel) -> None:
