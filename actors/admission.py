@@ -43,15 +43,28 @@ class Admission:
         # The digests of envelopes whose signature holds, by event id, as long as they wait.
         self._digests: dict[str, str] = {}
         self._verified: set[str] = set()
-        self._tokens: dict[str, list[str]] = {}
+        # Of each event that waits: the newest token of each of its messages, told apart by the server's stamp. Should
+        # two have the same stamp, the place of one is freed when it comes again.
+        self._tokens: dict[str, dict[int, str]] = {}
         self._free: list[str] = []
-        # Ids that were in the latest blocks: such a message comes again harmlessly after a restart.
+        # Ids of events in the latest blocks: what of them is still in the inbox has reached its aim.
         self._recent: dict[str, None] = {}
         self._reader: InboxReader | None = None
 
     def is_verified(self, envelope_digest: str) -> bool:
         """Whether the signature of the envelope with this SHA-256 is known to hold."""
         return envelope_digest in self._verified
+
+    def remember(self, event_ids: Iterable[str]) -> None:
+        """These are in final blocks, so that nobody is told anything else when they come again."""
+        for event_id in event_ids:
+            self._recent[event_id] = None
+        while len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, reader: InboxReader, arrived: asyncio.Event) -> None:
         """Reads until cancelled; sets ``arrived`` when something new waits. Raises BusError."""
@@ -95,13 +108,12 @@ class Admission:
         if signed.event.sender != message.owner:
             refusal = WrongSubject(subject=message.owner, sender=signed.event.sender)
         elif signed.id in self.mempool:
-            self._tokens[signed.id].append(message.token)
+            self._tokens[signed.id][message.time_ns] = message.token
             return None
         elif signed.id not in self._recent:
-            expected = self._account(signed.event.sender).nonce
-            if signed.event.nonce >= expected:
+            refusal = self.mempool.hopeless(signed.event)
+            if refusal is None:
                 return signed
-            refusal = NonceTooLow(expected=expected, found=signed.event.nonce)
         self._free.append(message.token)
         if refusal is not None:
             await self._refuse(message.owner, refusal, signed.id)
@@ -118,7 +130,10 @@ class Admission:
 
     async def _add(self, message: InboxMessage, signed: SignedEvent) -> bool:
         if signed.id in self._tokens:
-            self._tokens[signed.id].append(message.token)
+            self._tokens[signed.id][message.time_ns] = message.token
+            return False
+        if signed.id in self._recent:  # a block was quicker than the check of the signature
+            self._free.append(message.token)
             return False
         refusal, yielded = self.mempool.add(signed, message.time_ns // 1_000_000)
         if refusal is not None:
@@ -126,7 +141,7 @@ class Admission:
             self._free.append(message.token)
             return False
         envelope_digest = digest(signed.raw)
-        self._tokens[signed.id] = [message.token]
+        self._tokens[signed.id] = {message.time_ns: message.token}
         self._digests[signed.id] = envelope_digest
         self._verified.add(envelope_digest)
         for gone in yielded:
@@ -139,16 +154,15 @@ class Admission:
         self._forget(signed.id)
         await self._refuse(signed.event.sender, refusal, signed.id)
 
-    async def block_is_final(self, events: Iterable[SignedEvent]) -> None:
+    async def block_is_final(self, events: Sequence[SignedEvent]) -> None:
         """Frees what the block included, and what it has made impossible."""
         senders = dict.fromkeys(signed.event.sender for signed in events)
-        for signed in events:
-            self._recent[signed.id] = None
-        while len(self._recent) > RECENT:
-            del self._recent[next(iter(self._recent))]
+        included = [signed.id for signed in events]
+        self.remember(included)
+        final = frozenset(included)
         for signed in self.mempool.advance(senders):
             self._forget(signed.id)
-            if signed.id not in self._recent:
+            if signed.id not in final:
                 expected = self._account(signed.event.sender).nonce
                 refusal = NonceTooLow(expected=expected, found=signed.event.nonce)
                 await self._refuse(signed.event.sender, refusal, signed.id)
@@ -159,7 +173,7 @@ class Admission:
             await self.turn_away(signed, refusal)
 
     def _forget(self, event_id: str) -> None:
-        self._free += self._tokens.pop(event_id, [])
+        self._free += self._tokens.pop(event_id, {}).values()
         self._verified.discard(self._digests.pop(event_id, ""))
 
     async def free_places(self) -> None:

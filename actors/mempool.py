@@ -38,10 +38,11 @@ REPLACEMENT_BPS: Final = 1_000
 
 
 class PoolLimits(Struct, frozen=True, kw_only=True):
-    """``age_ms`` is how long an event may wait."""
+    """``age_ms`` is how long an event may wait, ``bytes`` what all envelopes together may have."""
 
     events: int = 100_000
     per_sender: int = 1_000
+    bytes: int = 2**28
     age_ms: int = 3_600_000
 
 
@@ -95,12 +96,24 @@ class Mempool:
         # Min-heap of (gas price, -order, id) over everything ever added; entries of events that have gone are skipped.
         self._cheapest: list[tuple[int, int, str]] = []
         self._arrivals = 0
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def __contains__(self, event_id: str) -> bool:
         return event_id in self._ids
+
+    def hopeless(self, event: Body) -> Refusal | None:
+        """Why an event cannot wait whatever else does: the checks that are cheaper than that of a signature."""
+        account = self._account(event.sender)
+        if event.chain != self._chain:
+            return WrongChain(expected=self._chain, found=event.chain)
+        if event.nonce < account.nonce:
+            return NonceTooLow(expected=account.nonce, found=event.nonce)
+        if event.gas_price < self._min_gas_price:
+            return GasPriceTooLow(minimum=self._min_gas_price, found=event.gas_price)
+        return _cannot_pay(event, account, fee_of(event))
 
     def add(self, signed: SignedEvent, now_ms: int) -> tuple[Refusal | None, list[SignedEvent]]:
         """Takes an event whose signature has been verified: why not, and which events had to yield to it.
@@ -113,17 +126,12 @@ class Mempool:
         queue = self._queues.get(event.sender) or _Queue()
         replaced = queue.events.get(event.nonce)
         fee = fee_of(event)
-        refusal = self._refusal(event, account, queue, replaced, fee)
+        refusal = self.hopeless(event) or self._refusal(event, account, queue, replaced, fee)
         if refusal is not None:
             return refusal, []
-        yielded: list[SignedEvent] = []
-        if replaced is not None:
-            yielded.append(self._take(replaced))
-        elif len(self._ids) >= self._limits.events:
-            evicted = self._evict_below(event.gas_price)
-            if isinstance(evicted, MempoolFull):
-                return evicted, []
-            yielded.append(evicted)
+        yielded = self._make_room(signed, replaced)
+        if isinstance(yielded, MempoolFull):
+            return yielded, []
         self._put(Pending(signed=signed, fee=fee, arrived_ms=now_ms, order=self._arrivals))
         self._arrivals += 1
         return None, yielded
@@ -131,12 +139,6 @@ class Mempool:
     def _refusal(
         self, event: Body, account: Account, queue: _Queue, replaced: Pending | None, fee: int
     ) -> Refusal | None:
-        if event.chain != self._chain:
-            return WrongChain(expected=self._chain, found=event.chain)
-        if event.nonce < account.nonce:
-            return NonceTooLow(expected=account.nonce, found=event.nonce)
-        if event.gas_price < self._min_gas_price:
-            return GasPriceTooLow(minimum=self._min_gas_price, found=event.gas_price)
         if replaced is not None:
             needed_price = _to_replace(replaced.signed.event.gas_price)
             if event.gas_price < needed_price:
@@ -145,27 +147,44 @@ class Mempool:
             return SenderLimitExceeded(limit=self._limits.per_sender)
         elif event.nonce > (expected := queue.first_missing(account.nonce)) + FUTURE_NONCES:
             return NonceTooFar(expected=expected, found=event.nonce)
-        # The faucet pays its own fee out of what it gives.
-        available = account.balance + (event.amount if isinstance(event, FaucetRequested) else 0)
-        needed = queue.fees + fee - (replaced.fee if replaced else 0)
-        if needed > available:
-            return InsufficientBalance(needed=min(needed, MAX_SAFE_INTEGER), available=min(available, MAX_SAFE_INTEGER))
-        return None
+        return _cannot_pay(event, account, queue.fees + fee - (replaced.fee if replaced else 0))
 
-    def _evict_below(self, gas_price: int) -> SignedEvent | MempoolFull:
-        """Removes the last event of the sender that holds the cheapest one, if that is cheaper than ``gas_price``."""
+    def _make_room(self, signed: SignedEvent, replaced: Pending | None) -> list[SignedEvent] | MempoolFull:
+        """Removes what the newcomer replaces, and cheaper events as long as the pool is full. All of it or nothing."""
+        removed: list[Pending] = []
+        leaving = replaced
+        while leaving is not None or self._is_full(len(signed.raw)):
+            leaving = leaving or self._last_behind_cheapest(signed.event.gas_price)
+            if leaving is None:
+                for pending in removed:
+                    self._put(pending)
+                needed = self._ids[self._cheapest[0][2]].signed.event.gas_price + 1 if self._cheapest else 0
+                return MempoolFull(limit=self._limits.events, needed_gas_price=min(needed, MAX_SAFE_INTEGER))
+            self._take(leaving)
+            removed.append(leaving)
+            leaving = None
+        return [pending.signed for pending in removed]
+
+    def _is_full(self, more_bytes: int) -> bool:
+        return len(self._ids) >= self._limits.events or self._bytes + more_bytes > self._limits.bytes
+
+    def _last_behind_cheapest(self, gas_price: int) -> Pending | None:
+        """The last event of the sender that holds the cheapest one, if that is cheaper than ``gas_price``."""
         while self._cheapest and self._cheapest[0][2] not in self._ids:
             heapq.heappop(self._cheapest)
+        if not self._cheapest:
+            return None
         cheapest = self._ids[self._cheapest[0][2]].signed.event
         if cheapest.gas_price >= gas_price:
-            return MempoolFull(limit=self._limits.events, needed_gas_price=cheapest.gas_price + 1)
+            return None
         events = self._queues[cheapest.sender].events
-        return self._take(events[max(events)])
+        return events[max(events)]
 
     def _put(self, pending: Pending) -> None:
         event = pending.signed.event
         self._queues.setdefault(event.sender, _Queue()).put(pending)
         self._ids[pending.signed.id] = pending
+        self._bytes += len(pending.signed.raw)
         heapq.heappush(self._cheapest, (event.gas_price, -pending.order, pending.signed.id))
         if len(self._cheapest) > 2 * len(self._ids) + 1_024:
             self._cheapest = [entry for entry in self._cheapest if entry[2] in self._ids]
@@ -176,6 +195,7 @@ class Mempool:
         queue = self._queues[event.sender]
         queue.take(pending)
         del self._ids[pending.signed.id]
+        self._bytes -= len(pending.signed.raw)
         if not queue.events:
             del self._queues[event.sender]
         return pending.signed
@@ -235,6 +255,14 @@ class Mempool:
     def has_ready(self) -> bool:
         """Whether an event waits that could be included now."""
         return any(self._account(sender).nonce in queue.events for sender, queue in self._queues.items())
+
+
+def _cannot_pay(event: Body, account: Account, fees: int) -> InsufficientBalance | None:
+    # The faucet pays its own fee out of what it gives.
+    available = account.balance + (event.amount if isinstance(event, FaucetRequested) else 0)
+    if fees <= available:
+        return None
+    return InsufficientBalance(needed=min(fees, MAX_SAFE_INTEGER), available=min(available, MAX_SAFE_INTEGER))
 
 
 def _to_replace(gas_price: int) -> int:

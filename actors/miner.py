@@ -2,6 +2,10 @@
 
 The miner follows the feed of its own address and needs nothing else to know where it is: a `Task`, kept as a row, goes
 from assigned to computed to committed and ends with the job's own end. After a crash every task goes on at its stage.
+
+What the miner is told is not proven to it. The feed's events carry their senders' signatures, and a node's description
+of a job must name the same assignment; but that a coordinator's word is in a final block, and what the work is, the
+miner takes from the nodes of its network. A lie costs it the work of one job: what it says about it fails.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -12,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.decision import (
+    Cancel,
     Command,
     Decision,
     Done,
@@ -29,6 +34,7 @@ from actors.decision import (
 )
 from events.canonical import canonical, digest
 from events.envelope import read
+from events.errors import BusError, TimedOut
 from events.keys import Key
 from events.receipts import sign_receipt
 from projections.receipts import receipt_of
@@ -47,7 +53,10 @@ from schemas.events import (
 from schemas.messages import FeedMessage
 from schemas.state import Assigned, Assignment, Commitment, Committed, Job
 
-DELIVER_AGAIN_MS: Final = 1_000
+AGAIN_MS: Final = 1_000
+# More jobs than a miner can have: what a feed says beyond is not believed.
+MOST_TASKS: Final = 2_048
+REGISTRATION: Final = "registration"
 
 
 class Registration(Struct, frozen=True, kw_only=True):
@@ -57,6 +66,13 @@ class Registration(Struct, frozen=True, kw_only=True):
     capacity: int
     devices: tuple[Device, ...]
     offers: tuple[Offer, ...]
+
+
+class Registered(Struct, frozen=True):
+    """The registration that was said last, by the digest of what it says, and how many were said."""
+
+    count: int
+    content: str
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -74,6 +90,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 _task_decoder = msgspec.json.Decoder(Task)
+_registered_decoder = msgspec.json.Decoder(Registered)
 
 
 class Described(Struct, frozen=True):
@@ -105,8 +122,8 @@ class Delivered(Struct, frozen=True):
     id: str
 
 
-class Deliver(Struct, frozen=True):
-    """Try to deliver once more."""
+class GoOn(Struct, frozen=True):
+    """Try once more what the task's stage asks for."""
 
     id: str
 
@@ -114,13 +131,17 @@ class Deliver(Struct, frozen=True):
 class Worker(Protocol):
     """The effects: asking a node, computing, moving blobs, removing files."""
 
-    def describe(self, job_id: str, height: int) -> Awaitable[Described]: ...
+    def describe(self, job_id: str, height: int) -> Awaitable[Described]:
+        """Of a node that is at ``height`` or further."""
 
-    def compute(self, job_id: str, job: Job) -> Awaitable[Computed | Impossible]: ...
+    def compute(self, job_id: str, job: Job) -> Awaitable[Computed | Impossible]:
+        """Raises BusError or TimedOut when the network is in trouble."""
 
     def deliver(self, job_id: str, result: str) -> Awaitable[Delivered]: ...
 
     def forget(self, job_id: str) -> Awaitable[None]: ...
+
+    def sweep(self, unfinished: frozenset[str]) -> Awaitable[None]: ...
 
 
 class Miner:
@@ -133,11 +154,16 @@ class Miner:
         self._chain = chain
         self._registration = registration
         self._worker = worker
+        self._registered = Registered(0, "")
         self._tasks: dict[str, Task] = {}
 
     def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
-        self._tasks = {task.id: task for task in map(_task_decoder.decode, rows.values())}
-        return Done((self._register(), *(self._go_on(task) for task in self._tasks.values())))
+        if REGISTRATION in rows:
+            self._registered = _registered_decoder.decode(rows[REGISTRATION])
+        tasks = [_task_decoder.decode(row) for name, row in rows.items() if name != REGISTRATION]
+        self._tasks = {task.id: task for task in tasks}
+        sweep = Start("sweep", partial(self._worker.sweep, frozenset(self._tasks)))
+        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks)))
 
     def decide(self, message: object, now_ms: int) -> Decision:
         match message:
@@ -151,7 +177,7 @@ class Miner:
                 return Done(tuple(self._give_up(message.id, message.reason)))
             case Delivered():
                 return Done(tuple(self._reveal(message.id)))
-            case Deliver() if (task := self._tasks.get(message.id)) is not None:
+            case GoOn() if (task := self._tasks.get(message.id)) is not None:
                 return done(self._go_on(task))
             case EffectFailed():
                 return self._effect_failed(message)
@@ -159,10 +185,17 @@ class Miner:
                 return self._heard(message)
         return Done()
 
-    def _register(self) -> Command:
-        """The key follows from the content, so the same registration is said once and a changed one anew."""
+    def _register(self) -> list[Command]:
+        """Says what it offers unless that is what it said last."""
+        content = digest(canonical(self._registration))
+        if content == self._registered.content:
+            return []
+        self._registered = Registered(self._registered.count + 1, content)
         fields = msgspec.structs.asdict(self._registration)
-        return Say(f"register/{digest(canonical(self._registration))}", draft(MinerRegistered, **fields))
+        return [
+            Keep(REGISTRATION, canonical(self._registered)),
+            Say(f"register/{self._registered.count}", draft(MinerRegistered, **fields)),
+        ]
 
     def _keep(self, task: Task) -> list[Command]:
         self._tasks[task.id] = task
@@ -196,13 +229,15 @@ class Miner:
                         commands += self._assigned(event, message)
                     case JobCommitted(sender=self._key.address):
                         commands += self._committed(event.job, message)
-                    case JobSettled() | JobFailed() | JobRefunded():
+                    case JobFailed(miner=self._key.address) | JobSettled() | JobRefunded():
                         commands += self._end(event.job)
         return commands
 
     def _assigned(self, event: JobAssigned, message: FeedMessage) -> list[Command]:
         known = self._tasks.get(event.job)
         if known is not None and known.assignment.assigned_height >= message.height:
+            return []
+        if known is None and len(self._tasks) >= MOST_TASKS:
             return []
         assignment = Assignment(
             miner=event.miner,
@@ -261,6 +296,7 @@ class Miner:
         if self._tasks.pop(job_id, None) is None:
             return []
         return [
+            *(Cancel(f"{effect}/{job_id}") for effect in ("describe", "compute", "deliver")),
             Drop(f"task/{job_id}"),
             Start(f"forget/{job_id}", partial(self._worker.forget, job_id), about=job_id),
         ]
@@ -269,19 +305,22 @@ class Miner:
         effect, _, job_id = failed.name.partition("/")
         if job_id not in self._tasks:
             return Done()
-        match effect:
-            case "describe" | "deliver":
-                # The network is in trouble, not the job; its deadline ends this.
-                return done(Later(DELIVER_AGAIN_MS, Deliver(job_id)))
-            case "compute":
-                return NeverAgain("NOT_COMPUTED", str(failed.error), tuple(self._give_up(job_id, "MINER_FAILED")))
+        if effect == "compute" and not isinstance(failed.error, BusError | TimedOut):
+            return NeverAgain("NOT_COMPUTED", str(failed.error), tuple(self._give_up(job_id, "MINER_FAILED")))
+        if effect in ("describe", "compute", "deliver"):
+            # The network is in trouble, not the job; its deadline ends this.
+            return done(Later(AGAIN_MS, GoOn(job_id)))
         return Done()
 
     def _heard(self, message: Heard | TurnedAway) -> Decision:
         """Of a word that did nothing the reason is worth keeping; the job's own end comes by the feed."""
         if isinstance(message, Heard) and not isinstance(message.outcome, Applied):
             verb, _, job_id = message.key.partition("/")
-            gone = self._end(job_id) if verb in ("commit", "reveal") else []
+            gone: list[Command] = self._end(job_id) if verb in ("commit", "reveal") else []
+            if verb == "register":
+                # The next start says it again.
+                self._registered = Registered(self._registered.count, "")
+                gone = [Keep(REGISTRATION, canonical(self._registered))]
             return NeverAgain("SAID_IN_VAIN", f"{message.key}: {message.outcome}", tuple(gone))
         if isinstance(message, TurnedAway) and message.given_up:
             return NeverAgain("TURNED_AWAY", f"{message.key}: {message.refusal}")

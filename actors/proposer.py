@@ -10,25 +10,29 @@ Nothing else here is kept on disk. After a crash the mempool fills again from th
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from actors.admission import Admission
-from actors.clock import backoff_ms
+from actors.admission import RECENT, Admission
+from actors.clock import backoff_ms, wait_at_most
 from actors.mempool import Mempool, PoolLimits
 from actors.node import Node
+from actors.together import until_first_ends
 from bus.port import Bus, Clock
 from events.canonical import canonical
 from events.envelope import SignedEvent
-from events.errors import BusError, FenceRefused, MessageTooLarge, NotAllowed, Unreachable, WrongNetwork
+from events.errors import BusError, FenceRefused, MessageTooLarge, NotAllowed, TimedOut, WrongNetwork
 from events.keys import Key
 from projections.chain import Final as FinalBlock
 from projections.contest import Candidate
 from projections.execute import timers_due
+from projections.read_model_recent import recent_events
+from schemas.blocks import SignedVote
 from schemas.genesis import Genesis
-from schemas.refusals import Refusal
+from schemas.refusals import NonceGap, Refusal
 from schemas.state import Account
 
 TICK_MS: Final = 250
@@ -64,13 +68,13 @@ class Proposer:
         self._key = key
         self._parameters = genesis.parameters
         self._wake = asyncio.Event()
+        self._to_vote = asyncio.Event()
         self._waiting_since_ms: int | None = None
         self._appended_height = 0
         self._appended_ms = 0
-        self._voted_ms = 0
+        self._most_events = genesis.parameters.max_block_events
         self._seen: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
-        self._votes: set[asyncio.Task[None]] = set()
 
     @property
     def node(self) -> Node:
@@ -82,36 +86,26 @@ class Proposer:
 
     async def run(self, stop: asyncio.Event, up: Callable[[], None] = lambda: None) -> None:
         """Runs the node and all else until ``stop``; raises what the node cannot go on after. Calls ``up`` when it has
-        caught up with the log."""
+        caught up with the log. Can be called once."""
         await self._node.start()
         try:
-            await self._node.catch_up()
-            log.info("up", address=self._key.address, height=self._node.height)
-            up()
-            await self._run_until(stop)
+            self._admission.remember(await self._node.read_model.read(partial(recent_events, limit=RECENT)))
+            await until_first_ends(stop.wait(), self._node.join(), self._work(up))
         finally:
+            self._admission.close()
             await self._node.stop()
 
-    async def _run_until(self, stop: asyncio.Event) -> None:
-        """The tasks, until one of them fails or ``stop`` is set."""
-        tasks = [
-            asyncio.create_task(work, name=name)
-            for name, work in (
-                ("stop", stop.wait()),
-                ("node", self._node.join()),
-                ("inboxes", self._keep_up(self._read_inboxes)),
-                ("propose", self._propose_for_ever()),
-                ("tick", self._tick_for_ever()),
-            )
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (*tasks, *self._votes):
-                task.cancel()
-            await asyncio.gather(*tasks, *self._votes, return_exceptions=True)
+    async def _work(self, up: Callable[[], None]) -> None:
+        """Votes and proposals wait until all is known that the log held at the start."""
+        await self._node.catch_up()
+        log.info("up", address=self._key.address, height=self._node.height)
+        up()
+        await until_first_ends(
+            self._keep_up(self._read_inboxes),
+            self._vote_for_ever(),
+            self._propose_for_ever(),
+            self._tick_for_ever(),
+        )
 
     async def _keep_up(self, work: Callable[[], Awaitable[None]]) -> None:
         attempt = 0
@@ -121,7 +115,7 @@ class Proposer:
                 await work()
             except WrongNetwork:
                 raise
-            except BusError as error:
+            except (BusError, TimedOut) as error:
                 attempt = 0 if self._clock.now_ms() - began_ms > 60_000 else attempt + 1
                 log.warning("the bus failed", error=str(error), attempt=attempt)
             await self._clock.sleep_ms(backoff_ms(attempt))
@@ -134,7 +128,7 @@ class Proposer:
 
     async def on_candidate(self, candidate: Candidate) -> None:
         """Votes, beside the fold."""
-        self._vote_soon()
+        self._to_vote.set()
 
     async def on_final(self, final: FinalBlock) -> None:
         """The mempool moves on with the state, and the next block can be built."""
@@ -148,40 +142,39 @@ class Proposer:
 
     # Votes.
 
-    def _vote_soon(self) -> None:
-        self._voted_ms = self._clock.now_ms()
-        task = asyncio.create_task(self._vote(), name="vote")
-        self._votes.add(task)
-        task.add_done_callback(self._votes.discard)
+    async def _vote_for_ever(self) -> None:
+        """Votes for each candidate, and says a vote that does not show up in the log again."""
+        while True:
+            self._to_vote.clear()
+            signed = self._node.chain.vote(self._key)
+            if signed is not None:
+                await self._cast(signed)
+            await wait_at_most(self._clock, VOTE_AGAIN_MS, self._to_vote.wait())
 
-    async def _vote(self) -> None:
-        signed = self._node.chain.vote(self._key)
-        if signed is None:
-            return
+    async def _cast(self, signed: SignedVote) -> None:
         data = canonical(signed)
         try:
             await self._node.read_model.remember_vote(signed.vote.height, signed.vote.block, data)
             await self._bus.append("vote", data)
         except NotAllowed as error:
             log.error("no second vote", error=str(error))  # noqa: TRY400 - the trace says nothing more
-        except BusError as error:
+        except (BusError, TimedOut) as error:
             log.warning("the vote could not be appended", error=str(error))
 
     # Proposals.
 
     async def _propose_for_ever(self) -> None:
         while True:
+            self._wake.clear()
             wait_ms = await self._propose()
             if wait_ms > 0:
-                try:
-                    async with asyncio.timeout(wait_ms / 1_000):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-            self._wake.clear()
+                await wait_at_most(self._clock, wait_ms, self._wake.wait())
 
     async def _propose(self) -> int:
-        """Proposes if there is reason to, and says after how many milliseconds to look again."""
+        """Proposes if there is reason to, and says after how many milliseconds to look again.
+
+        Zero only after an event was dropped, so that it ends.
+        """
         now_ms = self._clock.now_ms()
         chain = self._node.chain
         height = chain.height + 1
@@ -191,58 +184,70 @@ class Proposer:
         if not mempool.has_ready() and not timers_due(self._node.state, now_ms):
             self._waiting_since_ms = None
             return self._until_deadline(now_ms)
-        if self._waiting_since_ms is None:
-            self._waiting_since_ms = now_ms
+        # A clock that was set back must not keep it waiting until the old time comes again.
+        self._waiting_since_ms = min(self._waiting_since_ms or now_ms, now_ms)
         turn = self._turn(height, now_ms - self._waiting_since_ms)
         if turn is None:
             return TICK_MS
         earliest_ms = chain.earliest_ms(turn)
         if earliest_ms > now_ms:
             return min(earliest_ms - now_ms, TICK_MS)
-        events = mempool.pick(self._parameters.max_block_events)
-        proposed = chain.propose(self._key, events, now_ms, turn)
+        # The fence is that of the state it is built on: no await comes between.
+        after_block = self._node.last_block
+        proposed = chain.propose(self._key, mempool.pick(self._most_events), now_ms, turn)
         if proposed is None:
             return TICK_MS
         block, refused = proposed
-        await self._turn_away(refused)
+        dropped = await self._turn_away(refused)
         if block is None:
-            return 0 if refused else TICK_MS
-        await self._append(height, canonical(block))
+            return 0 if dropped else TICK_MS
+        await self._append(height, canonical(block), after_block)
         return TICK_MS
 
     def _is_under_way(self, height: int, now_ms: int) -> bool:
         """Whether an own block is on its way back from the log."""
-        return self._appended_height == height and now_ms - self._appended_ms < APPEND_AGAIN_MS
+        return self._appended_height == height and abs(now_ms - self._appended_ms) < APPEND_AGAIN_MS
 
     def _until_deadline(self, now_ms: int) -> int:
         deadline_ms = self._node.state.next_deadline_ms()
         return TICK_MS if deadline_ms is None else min(max(deadline_ms - now_ms, 1), TICK_MS)
 
     def _turn(self, height: int, waited_ms: int) -> int | None:
-        """The latest round by now in which it is this validator's turn."""
+        """The latest round by now in which it is this validator's turn, and in which it has not had its say."""
         latest = waited_ms // self._parameters.round_timeout_ms
         size = len(self._node.genesis.validators)
         for turn in range(latest, max(latest - size, -1), -1):
             if self._node.chain.proposer_for(height, turn) == self._key.address:
-                return turn
+                # Two blocks of one round would be evidence; what the first one lacked, the next round may have.
+                return None if self._node.chain.was_proposed(turn) else turn
         return None
 
-    async def _append(self, height: int, data: bytes) -> None:
+    async def _append(self, height: int, data: bytes, after_block: int) -> None:
         self._appended_height, self._appended_ms = height, self._clock.now_ms()
         try:
-            await self._bus.append("block", data, self._node.last_block)
+            await self._bus.append("block", data, after_block)
+            self._most_events = self._parameters.max_block_events
         except FenceRefused:
             self._appended_height = 0
             log.info("somebody else has proposed", height=height)
-        except MessageTooLarge:
-            raise
-        except Unreachable as error:
+        except MessageTooLarge as error:
+            self._appended_height = 0
+            self._most_events = max(self._most_events // 2, 1)
+            log.error(  # noqa: TRY400 - the trace says nothing more
+                "the NATS server takes no block of this size; raise its max_payload",
+                error=str(error),
+                next_time=self._most_events,
+            )
+        except (BusError, TimedOut) as error:
             # It may have been stored: only the log can tell.
             log.warning("no answer to a proposal", height=height, error=str(error))
 
-    async def _turn_away(self, refused: Sequence[tuple[SignedEvent, Refusal]]) -> None:
-        for signed, refusal in refused:
+    async def _turn_away(self, refused: Sequence[tuple[SignedEvent, Refusal]]) -> int:
+        """Drops what cannot be included, and says how many. What only lacks the event before it goes on waiting."""
+        hopeless = [(signed, refusal) for signed, refusal in refused if not isinstance(refusal, NonceGap)]
+        for signed, refusal in hopeless:
             await self._admission.turn_away(signed, refusal)
+        return len(hopeless)
 
     # Housekeeping.
 
@@ -251,9 +256,6 @@ class Proposer:
         while True:
             await self._clock.sleep_ms(TICK_MS)
             now_ms = self._clock.now_ms()
-            candidate = self._node.chain.candidate
-            if candidate is not None and now_ms - self._voted_ms > VOTE_AGAIN_MS:
-                self._vote_soon()
             await self._admission.free_places()
             if now_ms - expired_ms > EXPIRE_EVERY_MS:
                 expired_ms = now_ms
@@ -270,7 +272,7 @@ class Proposer:
                 log.warning("a validator is silent; its inbox reader is retired", address=address, since_block=height)
                 try:
                     await self._bus.retire_reader(address)
-                except BusError as error:
+                except (BusError, TimedOut) as error:
                     log.warning("the reader could not be retired", error=str(error))
                     return
                 self._retired.add(address)

@@ -28,6 +28,7 @@ from actors.sandbox import Sandbox
 from actors.settings import Settings, load_key
 from actors.speaker import Used
 from actors.store import Store
+from actors.together import until_first_ends
 from actors.wallet import run_wallet
 from actors.wallet_policy import load_policy
 from actors.worker import SandboxWorker
@@ -162,7 +163,9 @@ async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
     node = Node(host.bus, host.clock, host.genesis, directory / "read-model.db", threads=2, serve_queries=True)
     await node.start()
     try:
-        await node.catch_up()
+        await until_first_ends(stop.wait(), node.join(), node.catch_up())
+        if stop.is_set():
+            return
 
         async def block_hash(height: int) -> str:
             await node.wait_written(height)
@@ -176,24 +179,11 @@ async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
             runtime = await Runtime.start(coordinator, store, host.bus, host.clock, speaking=speaking)
             log.info("up", role="coordinator", address=host.key.address, height=node.height)
             host.up()
-            await _together(
+            await until_first_ends(
                 runtime.run(stop, [partial(_finals, node, host.key.address), partial(_ticks, host.clock)]), node.join()
             )
     finally:
         await node.stop()
-
-
-async def _together(work: Awaitable[None], node: Awaitable[None]) -> None:
-    """Returns when the work ends; raises what the node fails with, should that be first."""
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(node)]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _finals(node: Node, address: str, runtime: Runtime) -> None:
@@ -226,9 +216,16 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
         offers=(Offer(service="matmul.int8", unit_price=table.unit_price),),
     )
     directory = host.directory("miner")
-    async with Sandbox(table.capacity) as sandbox, await host.store("miner") as store:
+    # One that takes no new jobs still ends those that it has.
+    async with Sandbox(max(table.capacity, 1)) as sandbox, await host.store("miner") as store:
         worker = SandboxWorker(
-            host.bus, host.clock, sandbox, host.key.address, directory / "jobs", table.memory_mib * 2**20
+            host.bus,
+            host.clock,
+            sandbox,
+            host.key.address,
+            directory / "jobs",
+            table.memory_mib * 2**20,
+            table.threads,
         )
         miner = Miner(host.key, host.genesis.chain, registration, worker)
         speaking = Speaking(host.key, host.gas_price, QueriedLedger(host.bus, host.key.address))

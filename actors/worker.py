@@ -4,20 +4,22 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import structlog
 from msgspec import Struct
 
+from actors.fetching import abandoned, fetch, host_faults
 from actors.miner import Computed, Delivered, Described, Impossible
 from actors.sandbox import Finished, Limits, Sandbox
 from actors.sandbox_messages import RESULT_NAME
 from actors.services.matmul import result_size
 from bus.port import Bus, Clock
 from events.canonical import canonical
-from events.errors import BlobMismatch, BlobUnavailable, TimedOut, Unreachable
+from events.errors import BlobMismatch, BlobUnavailable, BusError, TimedOut, Unreachable
 from schemas.messages import Progress, QueryAnswer, QueryRefused
+from schemas.queries import JobQuestion
 from schemas.services import blobs_of
 from schemas.state import Job
 
@@ -26,6 +28,7 @@ DESCRIBE_TRIES: Final = 100
 PROGRESS_EVERY_MS: Final = 250
 
 log = structlog.get_logger()
+Answer = TypeVar("Answer")
 _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)
 
 
@@ -33,11 +36,21 @@ class _Described(Struct):
     job: Job
 
 
+_described = msgspec.json.Decoder(_Described)
+
+
 class SandboxWorker:
-    """Works below ``directory``, one folder per job. ``memory_bytes`` is what one job may use."""
+    """Works below ``directory``, one folder per job. ``memory_bytes`` and ``threads`` are what one job may use."""
 
     def __init__(
-        self, bus: Bus, clock: Clock, sandbox: Sandbox, address: str, directory: Path, memory_bytes: int
+        self,
+        bus: Bus,
+        clock: Clock,
+        sandbox: Sandbox,
+        address: str,
+        directory: Path,
+        memory_bytes: int,
+        threads: int = 1,
     ) -> None:
         self._bus = bus
         self._clock = clock
@@ -45,36 +58,42 @@ class SandboxWorker:
         self._address = address
         self._directory = directory
         self._memory_bytes = memory_bytes
+        self._threads = threads
         self._background: set[asyncio.Task[None]] = set()
 
     async def describe(self, job_id: str, height: int) -> Described:
         """Asks nodes until one answers from ``height`` or later. Raises Unreachable, TimedOut."""
+        question = canonical(JobQuestion(job=job_id, min_height=height))
         for attempt in range(DESCRIBE_TRIES):
-            answer = _answers.decode(await self._bus.query("job", canonical({"job": job_id})))
+            answer = _decoded(await self._bus.query("job", question), _answers)
             if answer.height >= height:
                 if isinstance(answer, QueryRefused):
                     raise Unreachable("no node knows the job", why=answer.problem.detail)
-                return Described(job_id, msgspec.json.decode(answer.value, type=_Described).job)
+                return Described(job_id, _decoded(answer.value, _described).job)
             await self._clock.sleep_ms(min(5 << min(attempt, 6), 200))
         raise TimedOut(f"no node has reached block {height}", hint="Look at the nodes: `assay doctor`.")
 
     async def compute(self, job_id: str, job: Job) -> Computed | Impossible:
-        """Fetches the inputs and does the work within the job's time."""
+        """Fetches the inputs and does the work within the job's time. Raises BusError, TimedOut."""
         place = self._directory / job_id
-        place.mkdir(parents=True, exist_ok=True)
-        blobs = {}
         try:
-            for digest in blobs_of(job.work):
-                path = place / digest
-                if not path.exists():
-                    await self._bus.get_blob(job.owner, digest, path, INPUT_TIMEOUT_MS)
-                blobs[digest] = path
+            with host_faults("the work"):
+                place.mkdir(parents=True, exist_ok=True)
+                blobs = {digest: place / digest for digest in blobs_of(job.work)}
+                for digest, path in blobs.items():
+                    await fetch(self._bus, job.owner, digest, path, INPUT_TIMEOUT_MS)
+                return await self._compute(job_id, job, blobs, place)
         except BlobUnavailable:
             return Impossible(job_id, "BLOB_UNAVAILABLE")
         except BlobMismatch:
             return Impossible(job_id, "BAD_INPUT")
+
+    async def _compute(self, job_id: str, job: Job, blobs: dict[str, Path], place: Path) -> Computed | Impossible:
         limits = Limits(
-            wall_ms=job.timeout_ms, memory_bytes=self._memory_bytes, output_bytes=result_size(job.work) + 4_096
+            wall_ms=job.timeout_ms,
+            memory_bytes=self._memory_bytes,
+            output_bytes=result_size(job.work) + 4_096,
+            threads=self._threads,
         )
         outcome = await self._sandbox.run(job.work, blobs, place, limits, self._teller(job_id))
         if isinstance(outcome, Finished):
@@ -102,12 +121,13 @@ class SandboxWorker:
     async def _publish(self, data: bytes) -> None:
         try:
             await self._bus.publish_live(self._address, "progress", data)
-        except Unreachable:
+        except BusError:
             log.debug("nobody was told of the progress")
 
     async def deliver(self, job_id: str, result: str) -> Delivered:
         """Uploads the result. Raises BusError, BlobMismatch when it is no longer what was committed."""
-        stored = await self._bus.put_blob(self._address, self._directory / job_id / RESULT_NAME)
+        with host_faults("the delivery of a result"):
+            stored = await self._bus.put_blob(self._address, self._directory / job_id / RESULT_NAME)
         if stored != result:
             raise BlobMismatch(f"the result of {job_id} has changed on disk", why=f"it is {stored} instead of {result}")
         return Delivered(job_id)
@@ -115,3 +135,16 @@ class SandboxWorker:
     async def forget(self, job_id: str) -> None:
         """Removes the job's files."""
         await asyncio.to_thread(shutil.rmtree, self._directory / job_id, ignore_errors=True)
+
+    async def sweep(self, unfinished: frozenset[str]) -> None:
+        """Removes the files of all other jobs: what a crash has left behind."""
+        with host_faults("the tidying of files"):
+            for folder in abandoned(self._directory, unfinished):
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _decoded(data: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Answer]) -> Answer:
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise Unreachable("a node's answer cannot be read", why=str(error)) from error

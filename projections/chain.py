@@ -123,6 +123,11 @@ class Chain:
         """The earliest block time of a round at the next height."""
         return blocks.earliest_ms(self._contest.parent, round)
 
+    def was_proposed(self, round: int) -> bool:  # noqa: A002 - the field's own name
+        """Whether the log holds a block of this round of the next height: another one would be evidence against its
+        proposer."""
+        return self._contest.has_proposal(round)
+
     def add(self, sequence: int, kind: str, data: bytes, time_ns: int | None) -> Final | None:
         """Takes the next message of the log; returns the block that it makes final.
 

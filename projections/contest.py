@@ -117,6 +117,10 @@ class Contest:
             voted = [signed.vote.block for signed in self.votes.values()]
             del self._waiting[next(each for each in self._waiting if each not in voted)]
 
+    def has_proposal(self, round_number: int) -> bool:
+        """Whether the log holds a block of this round that its proposer has signed, valid or not."""
+        return round_number in self._proposals
+
     def _note_proposal(self, block: Block) -> None:
         first = self._proposals.setdefault(block.header.round, block)
         if first.header != block.header:
