@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 
 import nats.errors
 import nats.micro
@@ -23,6 +24,22 @@ LIVE_KEPT = 1_024
 REQUESTS_AT_ONCE = 64
 
 log = structlog.get_logger(__name__)
+
+
+class _FailureLogged:
+    """Logs what a handler fails with, and lets it pass: the service answers with an error and goes on."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            log.error("query_failed", what=self._what, exc_info=error)
 
 
 class QueryService:
@@ -60,11 +77,8 @@ class QueryService:
     @staticmethod
     def _endpoint(what: str, handler: Handler) -> Callable[[Request], Awaitable[None]]:
         async def answer(request: Request) -> None:
-            try:
+            with _FailureLogged(what):
                 data = await handler(request.data)
-            except Exception:
-                log.exception("query_failed", what=what)
-                raise  # the service answers with an error and goes on
             if request._msg.reply:
                 await request.respond(data)
 

@@ -8,6 +8,7 @@ stands.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Generic, TypeVar
 
 import msgspec
@@ -109,11 +110,10 @@ class Pull(Generic[Item]):
     async def start(self) -> None:
         """Opens the consumer once, so that what is wrong is raised here, then goes on by itself."""
         self._connection.on_disconnect.append(self._line_broke)
-        try:
+        async with AsyncExitStack() as cleanup:
+            cleanup.push_async_callback(self.close)
             await self._open()
-        except BaseException:
-            await self.close()
-            raise
+            cleanup.pop_all()
         self._task = asyncio.create_task(self._run(), name=f"pull {self._stream}")
 
     async def next(self, limit: int, wait_ms: int) -> list[Item]:

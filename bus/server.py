@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -141,16 +142,15 @@ class EmbeddedServer:
             self._directory = Path(tempfile.mkdtemp(prefix="assay-nats-")) if chosen is None else chosen.resolve()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        try:
+        async with AsyncExitStack() as cleanup:
+            cleanup.push_async_callback(self.kill)
             for old in self._directory.glob("*.ports"):
                 old.unlink()
             configuration = self._directory / "nats-server.conf"
             configuration.write_text(self._configuration())
             self._process = BoundProcess([str(binary), "--config", str(configuration)])
             self._port = await self._wait_until_ready(self._process)
-        except BaseException:
-            await self.kill()
-            raise
+            cleanup.pop_all()
 
     def _configuration(self) -> str:
         """Monitoring and MQTT are off by not being mentioned."""
