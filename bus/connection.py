@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import nats.errors
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from bus.client import TolerantClient
 from events.errors import BusError, TimedOut, Unreachable
 
 OLDEST_SERVER = (2, 14)  # consumers can be reset since then
@@ -55,7 +55,7 @@ def translated(what: str) -> Iterator[None]:
 class Connection:
     """``client`` is nats-py's. Those in ``on_disconnect`` are called when the line breaks, before it comes back."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: TolerantClient, name: str) -> None:
         self.client = client
         self.name = name
         self.on_disconnect: list[Callable[[], None]] = []
@@ -68,7 +68,7 @@ class Connection:
 
         Raises Unreachable after ten seconds, BusError for an old server.
         """
-        connection = cls(Client(), name)
+        connection = cls(TolerantClient(), name)
         client = connection.client
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
