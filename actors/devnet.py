@@ -280,11 +280,19 @@ class Devnet:
                     if name.startswith("miner-"):
                         await self._until_answered(bus, name)
                     elif name == WALLET:
-                        await bus.ask_wallet(self.key(WALLET).address, b"", int(START_S * 1_000))
+                        await self._until_open(bus)
         except TimeoutError as error:
             raise TimedOut(f"{missing} is not known after {START_S:.0f} s", why=self._last_words(missing)) from error
         finally:
             await bus.close()
+
+    async def _until_open(self, bus: JetStreamBus) -> None:
+        while True:
+            try:
+                await bus.ask_wallet(self.key(WALLET).address, b"")
+                return
+            except (BusError, TimedOut):
+                await asyncio.sleep(LOOK_S)
 
     async def _until_answered(self, bus: JetStreamBus, miner: str) -> None:
         question = canonical(MinerQuestion(miner=self.key(miner).address))

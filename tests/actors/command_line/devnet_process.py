@@ -63,6 +63,8 @@ class DevnetProcess:
             raise AssertionError("started without a pipe")
         line = self.process.stdout.readline()
         if not line:
+            self.process.wait(timeout=20)
+            self.process.stdout.close()
             raise AssertionError(f"no banner: {self.errors.read_text()}")
         self.banner: dict[str, Any] = msgspec.json.decode(line)
 
