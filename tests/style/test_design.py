@@ -22,7 +22,7 @@ from tests.style.source_tree import (
 # Where catching everything is right, and why. Each entry must be needed.
 OUTERMOST_LOOPS = {
     "actors/runtime.py": "the loop that supervises an actor: whatever it dies of is logged, and it is started again",
-    "actors/command_line/__init__.py": "the last frame of the process: whatever reaches it becomes a message and an exit code",
+    "actors/command_line/__init__.py": "the last frame: whatever reaches it becomes a message and an exit code",
 }
 
 
