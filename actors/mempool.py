@@ -156,9 +156,9 @@ class Mempool:
         while leaving is not None or self._is_full(len(signed.raw)):
             leaving = leaving or self._last_behind_cheapest(signed.event.gas_price)
             if leaving is None:
+                needed = self._cheapest[0][0] + 1 if self._cheapest else 0
                 for pending in removed:
                     self._put(pending)
-                needed = self._ids[self._cheapest[0][2]].signed.event.gas_price + 1 if self._cheapest else 0
                 return MempoolFull(limit=self._limits.events, needed_gas_price=min(needed, MAX_SAFE_INTEGER))
             self._take(leaving)
             removed.append(leaving)

@@ -98,6 +98,8 @@ class Proposer:
     async def _work(self, up: Callable[[], None]) -> None:
         """Votes and proposals wait until all is known that the log held at the start."""
         await self._node.catch_up()
+        for validator in self._node.genesis.validators:
+            self._seen.setdefault(validator.address, (self._node.height, self._clock.now_ms()))
         log.info("up", address=self._key.address, height=self._node.height)
         up()
         await until_first_ends(
@@ -186,12 +188,12 @@ class Proposer:
             return self._until_deadline(now_ms)
         # A clock that was set back must not keep it waiting until the old time comes again.
         self._waiting_since_ms = min(self._waiting_since_ms or now_ms, now_ms)
-        turn = self._turn(height, now_ms - self._waiting_since_ms)
-        if turn is None:
-            return TICK_MS
-        earliest_ms = chain.earliest_ms(turn)
+        earliest_ms = chain.earliest_ms(0)
         if earliest_ms > now_ms:
             return min(earliest_ms - now_ms, TICK_MS)
+        turn = self._turn(height, min(now_ms - self._waiting_since_ms, now_ms - earliest_ms))
+        if turn is None:
+            return TICK_MS
         # The fence is that of the state it is built on: no await comes between.
         after_block = self._node.last_block
         proposed = chain.propose(self._key, mempool.pick(self._most_events), now_ms, turn)
@@ -213,7 +215,10 @@ class Proposer:
         return TICK_MS if deadline_ms is None else min(max(deadline_ms - now_ms, 1), TICK_MS)
 
     def _turn(self, height: int, waited_ms: int) -> int | None:
-        """The latest round by now in which it is this validator's turn, and in which it has not had its say."""
+        """The latest round so far in which it is this validator's turn; None when it has had its say in it.
+
+        Rounds count from when it began to wait, and begin no earlier than block time allows.
+        """
         latest = waited_ms // self._parameters.round_timeout_ms
         size = len(self._node.genesis.validators)
         for turn in range(latest, max(latest - size, -1), -1):
@@ -266,7 +271,7 @@ class Proposer:
         """Frees the inbox places that only a dead validator has not freed. It gets a new reader when it is back."""
         for validator in self._node.genesis.validators:
             address = validator.address
-            height, seen_ms = self._seen.setdefault(address, (self._node.height, now_ms))
+            height, seen_ms = self._seen[address]
             silent = self._node.height - height >= SILENT_BLOCKS and now_ms - seen_ms >= SILENT_MS
             if silent and address != self._key.address and address not in self._retired:
                 log.warning("a validator is silent; its inbox reader is retired", address=address, since_block=height)

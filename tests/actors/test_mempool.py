@@ -215,3 +215,48 @@ def test_what_is_picked_can_always_be_included_in_that_order(adds: list[tuple[in
     for event in mempool.pick(1_000):
         assert event.event.nonce == following[event.event.sender]
         following[event.event.sender] += 1
+
+
+def test_the_bytes_of_all_envelopes_are_bounded() -> None:
+    """A dearer event pushes out as many cheaper ones as its size needs; where that is not enough, nothing changes."""
+    size = len(transfer(0, 0).raw)
+    mempool = pool(Ledger(), bytes=2 * size + 10)
+    first, second = transfer(0, 0, 1), transfer(1, 0, 1)
+    fill(mempool, first, second)
+    assert mempool.add(transfer(2, 0, 1), 0) == (MempoolFull(limit=100_000, needed_gas_price=2), [])
+    dear, dearer = transfer(2, 0, 2, amount=10**9), transfer(3, 0, 3, amount=10**15)
+    assert mempool.add(dear, 0) == (None, [second])
+    refused = transfer(3, 0, 2, amount=10**15)
+    assert mempool.add(refused, 0) == (MempoolFull(limit=100_000, needed_gas_price=3), [])
+    assert mempool.pick(10) == [dear, first]
+    assert mempool.add(dearer, 0) == (None, [first, dear])
+    mempool.drop(dearer.id)
+    fill(mempool, first, second)
+
+
+def test_a_replacement_that_does_not_fit_changes_nothing() -> None:
+    """The event that it would replace stays."""
+    first = transfer(0, 0, 1)
+    mempool = pool(Ledger(), bytes=len(first.raw))
+    fill(mempool, first)
+    refusal, yielded = mempool.add(transfer(0, 0, 2, amount=10**9), 0)
+    assert (type(refusal), yielded) == (MempoolFull, [])
+    assert mempool.pick(10) == [first]
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (transfer(0, 1, chain="other-chain"), WrongChain(expected=CHAIN, found="other-chain")),
+        (transfer(0, 0), NonceTooLow(expected=1, found=0)),
+        (transfer(0, 1, 0), GasPriceTooLow(minimum=1, found=0)),
+        (transfer(0, 1, 10**10), InsufficientBalance(needed=10**10 * FEE, available=10**12)),
+        (transfer(0, 1), None),
+        (transfer(0, 500), None),
+    ],
+)
+def test_the_checks_before_the_signature(event: SignedEvent, reason: Refusal | None) -> None:
+    """They ask nothing that an event which is still on its way in could change."""
+    ledger = Ledger()
+    ledger.accounts[KEYS[0].address] = Account(balance=10**12, nonce=1)
+    assert pool(ledger).hopeless(event.event) == reason
