@@ -7,25 +7,28 @@ work, the blobs and the challenge alone, so `assay verify job` repeats it.
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from actors.coordinator import InputsChecked, Judged
 from actors.fetching import abandoned, fetch, host_faults
-from actors.services.matmul import Accepted, RejectionCode, result_size, verify
+from actors.services.matmul import Accepted, RejectionCode, Verdict, result_size, verify
 from actors.services.npy import open_matrix
 from bus.port import Bus
 from events.errors import BadInput, BlobMismatch, BlobUnavailable
 from projections.receipts import challenge_seed
-from schemas.services import BlobMatrix, blobs_of
+from schemas.services import BlobMatrix, Work, blobs_of
 from schemas.state import Job, Revealed, situation_of
 
 INPUT_TIMEOUT_MS: Final = 20_000
 RESULT_TIMEOUT_MS: Final = 10_000
 VERDICTS_AT_ONCE: Final = 2
 KEPT_BYTES: Final = 4 * 2**30
+
+# Of the work, its blobs by digest, the result's file, the committed root and the challenge's seed.
+Verify = Callable[[Work, Mapping[str, Path], Path, str, str], Verdict]
 
 _MALFORMED: Final = (RejectionCode.MALFORMED, RejectionCode.TYPE, RejectionCode.SHAPE)
 
@@ -42,11 +45,13 @@ class BlobExaminer:
         directory: Path,
         block_hash: Callable[[int], Awaitable[str]],
         kept_bytes: int = KEPT_BYTES,
+        verdict: Verify = verify,
     ) -> None:
         self._bus = bus
         self._directory = directory
         self._block_hash = block_hash
         self._kept_bytes = kept_bytes
+        self._verdict = verdict
         self._verdicts = asyncio.Semaphore(VERDICTS_AT_ONCE)
         self._at_work: Counter[str] = Counter()
 
@@ -92,7 +97,7 @@ class BlobExaminer:
         seed = challenge_seed(await self._block_hash(commitment.committed_height), job_id).hex()
         async with self._verdicts:
             try:
-                verdict = await asyncio.to_thread(verify, job.work, blobs, result, commitment.root, seed)
+                verdict = await asyncio.to_thread(self._verdict, job.work, blobs, result, commitment.root, seed)
             except BadInput:
                 return "BAD_INPUT"
         if isinstance(verdict, Accepted):

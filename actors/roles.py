@@ -17,7 +17,7 @@ from msgspec import Struct
 from actors.backends.cpu import CpuBackend
 from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
-from actors.examiner import BlobExaminer
+from actors.examiner import BlobExaminer, Verify
 from actors.ledger import AccountAt, EventAt, QueriedLedger
 from actors.miner import Miner, Registration
 from actors.node import Node
@@ -25,13 +25,14 @@ from actors.proposer import Proposer
 from actors.readiness import say_ready
 from actors.runtime import Runtime, Speaking, own_feed, supervise
 from actors.sandbox import Sandbox
+from actors.services.matmul import verify
 from actors.settings import Settings, load_key
 from actors.speaker import Used
 from actors.store import Store
 from actors.together import until_first_ends
 from actors.wallet import run_wallet
 from actors.wallet_policy import load_policy
-from actors.worker import SandboxWorker
+from actors.worker import Computer, SandboxWorker
 from bus.jetstream import JetStreamBus
 from bus.port import Bus, Clock
 from events.blocks import decode_genesis, genesis_hash
@@ -154,6 +155,11 @@ class NodeLedger:
 
 
 async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
+    await run_coordinator(host, stop, verify)
+
+
+async def run_coordinator(host: Host, stop: asyncio.Event, verdict: Verify) -> None:
+    """Runs a coordinator whose opinion of a result is that of ``verdict``."""
     if host.key.address not in host.genesis.coordinators:
         raise NotAllowed(
             f"{host.key.address} is not a coordinator of {host.genesis.chain}",
@@ -172,7 +178,7 @@ async def _run_coordinator(host: Host, stop: asyncio.Event) -> None:
             entry = await node.read_model.read(partial(read_model_queries.block_entry, which=height))
             return entry.hash
 
-        examiner = BlobExaminer(host.bus, directory / "jobs", block_hash)
+        examiner = BlobExaminer(host.bus, directory / "jobs", block_hash, verdict=verdict)
         coordinator = Coordinator(host.key, host.genesis.chain, lambda: node.state, examiner)
         async with await host.store("coordinator") as store:
             speaking = Speaking(host.key, host.gas_price, NodeLedger(node, host.key.address))
@@ -215,15 +221,21 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
         devices=CpuBackend().devices(),
         offers=(Offer(service="matmul.int8", unit_price=table.unit_price),),
     )
-    directory = host.directory("miner")
     # One that takes no new jobs still ends those that it has.
-    async with Sandbox(max(table.capacity, 1)) as sandbox, await host.store("miner") as store:
+    async with Sandbox(max(table.capacity, 1)) as sandbox:
+        await run_miner(host, stop, registration, sandbox)
+
+
+async def run_miner(host: Host, stop: asyncio.Event, registration: Registration, sandbox: Computer) -> None:
+    """Runs a miner that computes in ``sandbox``."""
+    table = host.settings.table("miner", MinerTable)
+    async with await host.store("miner") as store:
         worker = SandboxWorker(
             host.bus,
             host.clock,
             sandbox,
             host.key.address,
-            directory / "jobs",
+            host.directory("miner") / "jobs",
             table.memory_mib * 2**20,
             table.threads,
         )

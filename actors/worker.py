@@ -2,9 +2,9 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -12,7 +12,8 @@ from msgspec import Struct
 
 from actors.fetching import abandoned, fetch, host_faults
 from actors.miner import Computed, Delivered, Described, Impossible
-from actors.sandbox import Finished, Limits, Sandbox
+from actors.sandbox import Finished, Limits, Outcome
+from actors.sandbox import Progress as Progressing
 from actors.sandbox_messages import RESULT_NAME
 from actors.services.matmul import result_size
 from bus.port import Bus, Clock
@@ -20,7 +21,7 @@ from events.canonical import canonical
 from events.errors import BlobMismatch, BlobUnavailable, BusError, TimedOut, Unreachable
 from schemas.messages import Progress, QueryAnswer, QueryRefused
 from schemas.queries import JobQuestion
-from schemas.services import blobs_of
+from schemas.services import Work, blobs_of
 from schemas.state import Job
 
 INPUT_TIMEOUT_MS: Final = 20_000
@@ -39,6 +40,15 @@ class _Described(Struct):
 _described = msgspec.json.Decoder(_Described)
 
 
+class Computer(Protocol):
+    """What the worker needs of a sandbox."""
+
+    async def run(
+        self, work: Work, blobs: Mapping[str, Path], directory: Path, limits: Limits, progress: Progressing
+    ) -> Outcome:
+        """See `actors.sandbox.Sandbox.run`."""
+
+
 class SandboxWorker:
     """Works below ``directory``, one folder per job. ``memory_bytes`` and ``threads`` are what one job may use."""
 
@@ -46,7 +56,7 @@ class SandboxWorker:
         self,
         bus: Bus,
         clock: Clock,
-        sandbox: Sandbox,
+        sandbox: Computer,
         address: str,
         directory: Path,
         memory_bytes: int,
