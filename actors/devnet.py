@@ -192,7 +192,7 @@ class Devnet:
     async def restart(self, name: str) -> None:
         """Starts it again, and returns when it is ready. Raises ActorFailed, TimedOut."""
         if name == NATS:
-            await self.server.kill()
+            await self.kill(NATS, for_good=True)
             await self.server.start()
             self._server_wanted = True
             return

@@ -142,14 +142,14 @@ class EmbeddedServer:
             self._directory = Path(tempfile.mkdtemp(prefix="assay-nats-")) if chosen is None else chosen.resolve()
         self._directory.mkdir(parents=True, exist_ok=True)
         self._take_lock()
+        for old in self._directory.glob("*.ports"):
+            old.unlink()
+        configuration = self._directory / "nats-server.conf"
+        configuration.write_text(self._configuration())
+        process = self._process = BoundProcess([str(binary), "--config", str(configuration)])
         async with AsyncExitStack() as cleanup:
-            cleanup.push_async_callback(self.kill)
-            for old in self._directory.glob("*.ports"):
-                old.unlink()
-            configuration = self._directory / "nats-server.conf"
-            configuration.write_text(self._configuration())
-            self._process = BoundProcess([str(binary), "--config", str(configuration)])
-            self._port = await self._wait_until_ready(self._process)
+            cleanup.push_async_callback(self._kill, process)
+            self._port = await self._wait_until_ready(process)
             cleanup.pop_all()
 
     def _configuration(self) -> str:
@@ -207,7 +207,7 @@ jetstream {{
         """
         if self._process is not None and self._process.running() and self._wanted_directory is not None:
             self._process.signal(signal.SIGTERM)
-            await self._wait_until_ended(STOP_S)
+            await _ended(self._process, STOP_S)
         await self.kill()
         if self._lock is not None:
             self._lock.close()
@@ -218,19 +218,17 @@ jetstream {{
 
     async def kill(self) -> None:
         """As a crash would end it. The data stay, and `start` goes on with them on the same port."""
-        if self._process is None:
-            return
-        if self._process.running():
-            self._process.signal(signal.SIGKILL)
-            await self._wait_until_ended(STOP_S)
-        self._process.released()
-        self._process = None
+        if self._process is not None:
+            await self._kill(self._process)
 
-    async def _wait_until_ended(self, timeout_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout_s
-        while self.running() and loop.time() < deadline:  # noqa: ASYNC110  # a process has no event
-            await asyncio.sleep(POLL_S)
+    async def _kill(self, process: BoundProcess) -> None:
+        if process.running():
+            process.signal(signal.SIGKILL)
+            await _ended(process, STOP_S)
+        process.released()
+        # Whoever watches may have started the next one as soon as this one had ended.
+        if self._process is process:
+            self._process = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -240,3 +238,10 @@ jetstream {{
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
+
+
+async def _ended(process: BoundProcess, timeout_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while process.running() and loop.time() < deadline:  # noqa: ASYNC110  # a process has no event
+        await asyncio.sleep(POLL_S)

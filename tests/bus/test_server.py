@@ -87,6 +87,21 @@ async def test_two_servers_do_not_share_data(tmp_path: Path) -> None:
         assert server.running()
 
 
+async def test_kill_lets_go_only_of_what_it_has_killed(tmp_path: Path) -> None:
+    """Started again by a watcher before the one that killed it looks, the new process is still the server's."""
+    async with EmbeddedServer(tmp_path) as server:
+        first = server.pid
+
+        async def watch() -> None:
+            while server.running():
+                await asyncio.sleep(0)
+            await server.start()
+
+        await asyncio.gather(watch(), server.kill())
+        assert server.running()
+        assert server.pid != first
+
+
 async def test_port_that_is_taken() -> None:
     """A start that fails says what the server said, and leaves no process."""
     async with EmbeddedServer() as server:
