@@ -93,7 +93,7 @@ async def test_kill_lets_go_only_of_what_it_has_killed(tmp_path: Path) -> None:
         first = server.pid
 
         async def watch() -> None:
-            while server.running():
+            while server.running():  # noqa: ASYNC110  a process has no event
                 await asyncio.sleep(0)
             await server.start()
 
