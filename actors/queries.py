@@ -120,7 +120,7 @@ class Queries:
             return self._state_proof(key)
         if not isinstance(event, UnsetType) and key is UNSET:
             return await self._node.read_model.read(lambda db: (rows.height(db), rows.event_proof(db, event)))
-        raise BadInput("a proof is asked for by `key` or by `event`", why="not exactly one of them is given")
+        raise _not_one_of("a proof", "key", "event")
 
     def _state_proof(self, key: str) -> tuple[int, ProofBundle]:
         """Of a record in the state as it is now: no await comes between the state and its header."""
@@ -166,4 +166,12 @@ def _block(db: sqlite3.Connection, question: BlockQuestion) -> Any:
         return rows.block(db, height, question.limit, question.cursor)
     if not isinstance(block_hash, UnsetType) and height is UNSET:
         return rows.block(db, block_hash, question.limit, question.cursor)
-    raise BadInput("a block is asked for by `height` or by `hash`", why="not exactly one of them is given")
+    raise _not_one_of("a block", "height", "hash")
+
+
+def _not_one_of(what: str, first: str, second: str) -> BadInput:
+    return BadInput(
+        f"{what} is asked for by `{first}` or by `{second}`",
+        why="not exactly one of them is given",
+        hint=f"Name one: `{first}` or `{second}`.",
+    )

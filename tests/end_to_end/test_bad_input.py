@@ -1,0 +1,907 @@
+"""Bad input of every kind against a network of processes: each gets its typed answer, and the network goes on.
+
+An event that cannot be included is refused on its sender's live subject; one that can, and is in vain, has its failure
+in a block; a job that goes wrong ends refunded, or settled by an honest miner, with the reasons of its attempts. After
+every test a good transfer becomes final, and no process has died; at the end the whole log passes an audit.
+
+What waits longer in the mempool than an event may is not here, because a devnet's mempool keeps events for an hour:
+tests/actors/test_mempool.py and test_admission.py have it.
+"""
+
+import asyncio
+import hashlib
+import json
+import pickle
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from actors.devnet import Devnet
+from actors.devnet_files import PARAMETERS, Plan
+from actors.services.npy import header_bytes
+from events.blocks import sign_block, sign_vote
+from events.canonical import canonical
+from events.envelope import MAX_EVENT_BYTES, wrap
+from events.errors import MessageTooLarge
+from events.keys import EVENT_DOMAIN, MULTISIG_PREFIX, Key, _with_checksum
+from events.receipts import sign_receipt
+from projections.receipts import receipt_of
+from schemas import refusals
+from schemas.blocks import Applied, Failed, Header, Vote
+from schemas.events import (
+    Body,
+    FaucetRequested,
+    JobAssigned,
+    JobCancelled,
+    JobCommitted,
+    JobFailed,
+    JobRefunded,
+    JobRevealed,
+    JobSettled,
+    JobSubmitted,
+    MinerRegistered,
+    Offer,
+    Requirement,
+    TransferSent,
+)
+from schemas.refusals import Refusal
+from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
+from schemas.state import Attempt, Job, Open, Refunded, Settled
+from schemas.values import MAX_SAFE_INTEGER
+from tests.end_to_end.client import ESCROW, job_fields, seeded_work, uploaded_work
+from tests.end_to_end.strangers import (
+    COINS,
+    FRIEND,
+    PATIENCE_S,
+    Ground,
+    Liar,
+    Party,
+    gather,
+    open_ground,
+    product_of,
+    root_of,
+    written,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+REVEAL_TIMEOUT_MS = 1_500
+TERMS = msgspec.structs.replace(PARAMETERS, reveal_timeout_ms=REVEAL_TIMEOUT_MS, max_attempts=2, min_gas_price=1)
+NOBODY = Key(b"\x07" * 32)
+NO_JOB = "0" * 64
+NO_SIGNATURE = "A" * 86
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def network(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    """Three proposers, a coordinator and an honest miner, for all tests here."""
+    directory = tmp_path_factory.mktemp("bad-input")
+    plan = Plan(miners=1, wallet=False, parameters=TERMS)
+    async with Devnet(directory / "net", plan) as devnet:
+        ground = await open_ground(devnet)
+        yield ground
+        await ground.close(directory)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def ground(network: Ground) -> AsyncIterator[Ground]:
+    """The network, which must go on after the test."""
+    yield network
+    await network.leave()
+    await network.goes_on()
+
+
+# --- events that cannot be included ----------------------------------------------------------------------------------
+
+
+def signed_bytes(party: Party, body: dict[str, Any] | bytes, key: Key | None = None) -> bytes:
+    """An envelope around whatever body, with a right signature."""
+    data = body if isinstance(body, bytes) else json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    return wrap(data, (key or party.key).sign(EVENT_DOMAIN + data))
+
+
+def body_bytes(party: Party, **fields: Any) -> bytes:
+    return json.dumps(party.transfer(**fields), sort_keys=True, separators=(",", ":")).encode()
+
+
+def multisig_address() -> str:
+    return _with_checksum(bytes([MULTISIG_PREFIX]) + bytes(32))
+
+
+def nested(depth: int) -> bytes:
+    return b'{"x":' + b"[" * depth + b"]" * depth + b"}"
+
+
+UNREADABLE: dict[str, tuple[Callable[[Party], bytes], type[Refusal]]] = {
+    "nothing": (lambda party: b"", refusals.NotCanonical),
+    "no JSON": (lambda party: b"hello", refusals.NotCanonical),
+    "no text": (lambda party: bytes(range(256)), refusals.NotCanonical),
+    "no envelope": (body_bytes, refusals.NotCanonical),
+    "another envelope": (lambda party: signed_bytes(party, party.transfer())[:-1] + b',"x":1}', refusals.NotCanonical),
+    "a short signature": (lambda party: wrap(body_bytes(party), "A" * 85), refusals.NotCanonical),
+    "a body that is no JSON": (lambda party: signed_bytes(party, b"hello"), refusals.Malformed),
+    "a body that is no text": (lambda party: signed_bytes(party, b'{"memo":"\xff\xfe"}'), refusals.Malformed),
+    "a list as body": (lambda party: signed_bytes(party, b"[]"), refusals.Malformed),
+    "white space": (lambda party: signed_bytes(party, json.dumps(party.transfer()).encode()), refusals.NotCanonical),
+    "a float": (lambda party: signed_bytes(party, party.transfer(amount=1.0)), refusals.NotCanonical),
+    "an exponent": (
+        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":1e2')),
+        refusals.NotCanonical,
+    ),
+    "NaN": (lambda party: signed_bytes(party, party.transfer(amount=float("nan"))), refusals.Malformed),
+    "null": (lambda party: signed_bytes(party, party.transfer(memo=None)), refusals.NotCanonical),
+    "a repeated key": (
+        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":9,"amount":1')),
+        refusals.NotCanonical,
+    ),
+    "keys out of order": (
+        lambda party: signed_bytes(party, b'{"type":"transfer.sent",' + body_bytes(party)[1:-24] + b"}"),
+        refusals.NotCanonical,
+    ),
+    "an escape": (
+        lambda party: signed_bytes(party, body_bytes(party).replace(b"transfer", b"\\u0074ransfer")),
+        refusals.NotCanonical,
+    ),
+    "an unknown field": (lambda party: signed_bytes(party, party.transfer(tip=1)), refusals.Malformed),
+    "a field too few": (
+        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1,', b"")),
+        refusals.Malformed,
+    ),
+    "an unknown type": (lambda party: signed_bytes(party, party.transfer(type="bank.robbed")), refusals.UnknownType),
+    "a later version": (
+        lambda party: signed_bytes(party, party.transfer(type="transfer.sent/9")),
+        refusals.UnknownType,
+    ),
+    "no type": (lambda party: signed_bytes(party, b'{"amount":1}'), refusals.Malformed),
+    "a body of 64 KiB": (
+        lambda party: signed_bytes(party, party.transfer(memo="x" * MAX_EVENT_BYTES)),
+        refusals.TooLarge,
+    ),
+    "a long memo": (lambda party: signed_bytes(party, party.transfer(memo="x" * 257)), refusals.Malformed),
+    "nesting": (lambda party: signed_bytes(party, nested(17)), refusals.Malformed),
+    "deep nesting": (lambda party: signed_bytes(party, nested(30_000)), refusals.Malformed),
+    "a negative amount": (lambda party: signed_bytes(party, party.transfer(amount=-1)), refusals.Malformed),
+    "no amount": (lambda party: signed_bytes(party, party.transfer(amount=0)), refusals.Malformed),
+    "an amount of 2^53": (lambda party: signed_bytes(party, party.transfer(amount=2**53)), refusals.Malformed),
+    "an amount of 2^64": (lambda party: signed_bytes(party, party.transfer(amount=2**64)), refusals.Malformed),
+    "an amount of 4,000 digits": (
+        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":' + b"9" * 4_000)),
+        refusals.Malformed,
+    ),
+    "a negative nonce": (lambda party: signed_bytes(party, party.transfer(nonce=-1)), refusals.Malformed),
+    "true for a number": (lambda party: signed_bytes(party, party.transfer(amount=True)), refusals.Malformed),
+    "text for a number": (lambda party: signed_bytes(party, party.transfer(amount="1")), refusals.Malformed),
+    "an address with a slip": (
+        lambda party: signed_bytes(party, party.transfer(to=FRIEND.address[:-1] + "A")),
+        refusals.Malformed,
+    ),
+    "a seed for an address": (
+        lambda party: signed_bytes(party, party.transfer(to="SU" + "A" * 56)),
+        refusals.Malformed,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_what_cannot_be_read_is_refused(ground: Ground, case: str) -> None:
+    """Bytes that are no event are refused on the live subject of the inbox that they lie in, with a hint."""
+    write, expected = UNREADABLE[case]
+    party = await ground.party()
+    await ground.publish(party.address, write(party))
+    assert type(await party.refusal()) is expected
+
+
+@pytest.mark.parametrize("size", [MAX_EVENT_BYTES + 1, MAX_EVENT_BYTES + 100_000])
+async def test_the_bus_does_not_send_what_is_too_large(ground: Ground, size: int) -> None:
+    """An event above the limit is an error at once for whoever uses the bus."""
+    party = await ground.party()
+    with pytest.raises(MessageTooLarge):
+        await ground.bus.submit(party.address, b"x" * size)
+
+
+async def test_the_server_does_not_store_what_is_too_large(ground: Ground) -> None:
+    """The stock client gets the server's error for a message above the inbox's own limit."""
+    from nats.js.errors import APIError
+
+    party = await ground.party()
+    with pytest.raises(APIError, match="message size exceeds maximum allowed"):
+        await ground.publish(party.address, b"x" * (MAX_EVENT_BYTES + 100_000))
+
+
+def with_signature_of(party: Party, key: Key) -> bytes:
+    return signed_bytes(party, party.transfer(), key)
+
+
+REFUSED: dict[str, tuple[Callable[[Party], bytes], Callable[[Party], Refusal]]] = {
+    "another's signature": (
+        lambda party: with_signature_of(party, NOBODY),
+        lambda party: refusals.BadSignature(sender=party.address),
+    ),
+    "a signature without the domain": (
+        lambda party: wrap(body_bytes(party), party.key.sign(body_bytes(party))),
+        lambda party: refusals.BadSignature(sender=party.address),
+    ),
+    "a signature of nothing": (
+        lambda party: wrap(body_bytes(party), NO_SIGNATURE),
+        lambda party: refusals.BadSignature(sender=party.address),
+    ),
+    "another chain": (
+        lambda party: party.signed(TransferSent, chain="mainnet", to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.WrongChain(expected="devnet", found="mainnet"),
+    ),
+    "a far nonce": (
+        lambda party: party.signed(TransferSent, nonce=1_000, to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.NonceTooFar(expected=0, found=1_000),
+    ),
+    "the last nonce": (
+        lambda party: party.signed(TransferSent, nonce=MAX_SAFE_INTEGER, to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.NonceTooFar(expected=0, found=MAX_SAFE_INTEGER),
+    ),
+    "a gas price below the minimum": (
+        lambda party: party.signed(TransferSent, gas_price=0, to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.GasPriceTooLow(minimum=1, found=0),
+    ),
+    "a gas price that it cannot pay": (
+        lambda party: party.signed(TransferSent, gas_price=COINS, to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.InsufficientBalance(needed=1_000 * COINS, available=COINS),
+    ),
+    "a gas price that nobody can pay": (
+        lambda party: party.signed(TransferSent, gas_price=MAX_SAFE_INTEGER, to=FRIEND.address, amount=1).raw,
+        lambda party: refusals.InsufficientBalance(needed=MAX_SAFE_INTEGER, available=COINS),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+async def test_what_cannot_be_included_is_refused(ground: Ground, case: str) -> None:
+    """An event that no block can hold is refused with the numbers that say why, and costs nothing."""
+    write, expected = REFUSED[case]
+    party = await ground.party()
+    data = write(party)
+    await ground.publish(party.address, data)
+    event_id = hashlib.sha256(data[len(b'{"body":') : -len(',"sig":""}') - 86]).hexdigest()
+    assert await party.refusal(event_id) == expected(party)
+    assert await party.balance() == COINS
+
+
+async def test_an_old_nonce_is_refused(ground: Ground) -> None:
+    """A nonce that a block has used is too low."""
+    party = await ground.party()
+    await party.say(TransferSent, to=FRIEND.address, amount=1)
+    late = party.signed(TransferSent, nonce=0, to=FRIEND.address, amount=2)
+    await party.submit(late)
+    assert await party.refusal(late.id) == refusals.NonceTooLow(expected=1, found=0)
+
+
+async def test_a_nonce_that_is_taken_is_refused(ground: Ground) -> None:
+    """Of two events with one nonce the first one waits; a higher price takes its place."""
+    party = await ground.party()
+    first, second, dear = (
+        party.signed(TransferSent, nonce=1, gas_price=price, to=FRIEND.address, amount=amount)
+        for price, amount in ((10, 1), (10, 2), (11, 3))
+    )
+    await party.submit(first, second)
+    assert await party.refusal(second.id) == refusals.NonceTaken(pending=first.id, needed_gas_price=11)
+    await party.submit(dear)
+    assert await party.refusal(first.id) == refusals.NonceTaken(pending=dear.id, needed_gas_price=13)
+    await party.say(TransferSent, to=FRIEND.address, amount=1)
+    assert isinstance(await party.outcome(dear), Applied)
+
+
+async def test_who_has_nothing_is_refused(ground: Ground) -> None:
+    """An address without coins cannot say anything that costs."""
+    party = await ground.party(coins=0)
+    event = party.sign(TransferSent, to=FRIEND.address, amount=1)
+    await party.submit(event)
+    assert await party.refusal(event.id) == refusals.InsufficientBalance(needed=1_000, available=0)
+
+
+async def test_an_event_in_the_inbox_of_another_is_refused_there(ground: Ground) -> None:
+    """What lies in the wrong inbox is refused to the inbox's owner, and has no effect for its sender."""
+    victim, thief = await gather(ground.party(), ground.party(coins=0))
+    event = victim.sign(TransferSent, to=FRIEND.address, amount=1)
+    await ground.publish(thief.address, event.raw)
+    assert await thief.refusal(event.id) == refusals.WrongSubject(subject=thief.address, sender=victim.address)
+    assert await victim.balance() == COINS
+
+
+async def test_nobody_can_sign_for_a_multisignature_account(ground: Ground) -> None:
+    """An address that is not a key has no signatures."""
+    party = await ground.party(coins=0)
+    address = multisig_address()
+    await ground.fund(address)
+    listener = ground.bus.listen_live(address, "refused")
+    await listener.ready()
+    await ground.publish(address, signed_bytes(party, party.transfer(sender=address)))
+    async with asyncio.timeout(PATIENCE_S):
+        told = json.loads((await anext(aiter(listener))).data)
+    await listener.close()
+    assert told["refusal"] == {"code": "BAD_SIGNATURE", "sender": address}
+
+
+async def test_an_event_said_again_has_one_effect(ground: Ground) -> None:
+    """The same envelope, published again and again before and after its block, moves coins once."""
+    party = await ground.party()
+    event = party.sign(TransferSent, to=FRIEND.address, amount=100)
+    await party.submit(event, event, event)
+    assert isinstance(await party.outcome(event), Applied)
+    await party.submit(event, event)
+    assert isinstance(await party.say(TransferSent, to=FRIEND.address, amount=10), Applied)
+    assert await party.balance() == COINS - 100 - 10 - 2 * 1_000
+
+
+@pytest.mark.parametrize("owner", ["nobody", "x" * 3_000, "☃", "_", "$JS"])
+async def test_inboxes_of_no_address_disturb_nobody(ground: Ground, owner: str) -> None:
+    """Who writes into an inbox that belongs to no address is not even told."""
+    party = await ground.party()
+    await ground.publish(owner, party.signed(TransferSent, to=FRIEND.address, amount=1).raw)
+    assert isinstance(await party.say(TransferSent, to=FRIEND.address, amount=1), Applied)
+
+
+# --- events that are included in vain --------------------------------------------------------------------------------
+
+
+def submission(work: MatmulInt8, **fields: Any) -> dict[str, Any]:
+    return job_fields(work) | fields
+
+
+def work_of(rows: int, inner: int, other: int, columns: int) -> MatmulInt8:
+    return MatmulInt8(
+        a=SeededMatrix(rows=rows, columns=inner, seed=NO_JOB), b=SeededMatrix(rows=other, columns=columns, seed=NO_JOB)
+    )
+
+
+FAILED: dict[str, tuple[type[Body], Callable[[Party], dict[str, Any]], Callable[[Party], Refusal]]] = {
+    "an own-transfer": (
+        TransferSent,
+        lambda party: {"to": party.address, "amount": 1},
+        lambda party: refusals.SelfTransfer(address=party.address),
+    ),
+    "more than it has": (
+        TransferSent,
+        lambda party: {"to": FRIEND.address, "amount": COINS},
+        lambda party: refusals.InsufficientBalance(needed=COINS, available=COINS - 1_000),
+    ),
+    "more than there is": (
+        TransferSent,
+        lambda party: {"to": FRIEND.address, "amount": MAX_SAFE_INTEGER},
+        lambda party: refusals.InsufficientBalance(needed=MAX_SAFE_INTEGER, available=COINS - 1_000),
+    ),
+    "too much from the faucet": (
+        FaucetRequested,
+        lambda party: {"amount": MAX_SAFE_INTEGER},
+        lambda party: refusals.FaucetLimit(per="request", limit=TERMS.faucet_request, left=TERMS.faucet_request),
+    ),
+    "matrices that do not fit": (
+        JobSubmitted,
+        lambda party: submission(work_of(2, 3, 4, 5)),
+        lambda party: refusals.WrongShape(detail="a has 3 columns, b has 4 rows"),
+    ),
+    "a matrix that is too large": (
+        JobSubmitted,
+        lambda party: submission(work_of(16_385, 1, 1, 1)),
+        lambda party: refusals.WrongShape(detail="a.rows is 16385, at most 16384 are possible"),
+    ),
+    "an escrow that it does not have": (
+        JobSubmitted,
+        lambda party: submission(seeded_work(1), escrow=COINS),
+        lambda party: refusals.InsufficientBalance(needed=COINS, available=COINS - 10_000),
+    ),
+    "an attempt for ever": (
+        JobSubmitted,
+        lambda party: submission(seeded_work(1), timeout_ms=TERMS.max_timeout_ms + 1),
+        lambda party: refusals.TimeoutTooLong(
+            field="timeout_ms", limit_ms=TERMS.max_timeout_ms, found_ms=TERMS.max_timeout_ms + 1
+        ),
+    ),
+    "a job for ever": (
+        JobSubmitted,
+        lambda party: submission(seeded_work(1), lifetime_ms=TERMS.max_lifetime_ms + 1),
+        lambda party: refusals.TimeoutTooLong(
+            field="lifetime_ms", limit_ms=TERMS.max_lifetime_ms, found_ms=TERMS.max_lifetime_ms + 1
+        ),
+    ),
+    "a miner named twice": (
+        JobSubmitted,
+        lambda party: submission(
+            seeded_work(1), requirement=Requirement(memory_mib=0, miners=(FRIEND.address, FRIEND.address))
+        ),
+        lambda party: refusals.DuplicateEntry(entry=FRIEND.address),
+    ),
+    "an offer made twice": (
+        MinerRegistered,
+        lambda party: {
+            "name": "twice",
+            "capacity": 1,
+            "devices": ({"model": "none", "memory_mib": 0},),
+            "offers": (Offer(service="matmul.int8", unit_price=1), Offer(service="matmul.int8", unit_price=2)),
+        },
+        lambda party: refusals.DuplicateEntry(entry="matmul.int8"),
+    ),
+    "a cancellation of nothing": (
+        JobCancelled,
+        lambda party: {"job": NO_JOB},
+        lambda party: refusals.UnknownJob(job=NO_JOB),
+    ),
+    "a commitment to nothing": (
+        JobCommitted,
+        lambda party: {"job": NO_JOB, "root": NO_JOB, "result": NO_JOB, "size": 0},
+        lambda party: refusals.UnknownJob(job=NO_JOB),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAILED)
+async def test_what_is_in_vain_fails_in_its_block(ground: Ground, case: str) -> None:
+    """An event that can pay but not act is in a block with its reason: it uses its nonce and costs its fee, no more."""
+    record, fields, expected = FAILED[case]
+    party = await ground.party()
+    if record is MinerRegistered:
+        devices = msgspec.convert(fields(party)["devices"], MinerRegistered.__annotations__["devices"])
+        outcome = await party.say(record, **(fields(party) | {"devices": devices}))
+    else:
+        outcome = await party.say(record, **fields(party))
+    assert isinstance(outcome, Failed)
+    assert outcome.refusal == expected(party)
+    assert await party.balance() == COINS - outcome.fee
+    assert outcome.fee > 0
+
+
+@pytest.mark.parametrize(
+    ("record", "fields"),
+    [
+        (JobAssigned, {"miner": FRIEND.address, "price": 0}),
+        (JobSettled, {"receipt_sig": NO_SIGNATURE}),
+        (JobFailed, {"miner": FRIEND.address, "reason": "MINER_FAILED"}),
+        (JobRefunded, {"reason": "NO_MINER"}),
+    ],
+)
+async def test_a_false_coordinator_decides_nothing(ground: Ground, record: type[Body], fields: dict[str, Any]) -> None:
+    """Who is no coordinator can neither assign, settle, fail nor refund an open job, and pays for trying."""
+    owner, stranger = await gather(ground.party(), ground.party())
+    job = await owner.submit_job(seeded_work(2), requirement=ground.only(NOBODY.address))
+    outcome = await stranger.say(record, job=job, **fields)
+    assert isinstance(outcome, Failed)
+    assert outcome.refusal == refusals.NotCoordinator(sender=stranger.address)
+    assert outcome.fee > 0
+    assert isinstance(await owner.say(JobCancelled, job=job), Applied)
+
+
+async def test_only_its_owner_cancels_a_job(ground: Ground) -> None:
+    """Somebody else's cancellation fails, the owner's gives the escrow back."""
+    owner, stranger = await gather(ground.party(), ground.party())
+    job = await owner.submit_job(seeded_work(2), requirement=ground.only(NOBODY.address))
+    outcome = await stranger.say(JobCancelled, job=job)
+    assert isinstance(outcome, Failed)
+    assert outcome.refusal == refusals.NotYourJob(job=job, owner=owner.address)
+    assert isinstance(await owner.say(JobCancelled, job=job), Applied)
+    assert await owner.balance() == COINS - 10_000 - 5_000
+
+
+# --- jobs with bad inputs --------------------------------------------------------------------------------------------
+
+
+class Booby:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (str(self.path), "w")
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    """As `numpy.save` writes it, objects too."""
+    import io
+
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+GOOD = np.arange(64, dtype=np.int8).reshape(8, 8)
+BAD_FILES: dict[str, Callable[[Path], bytes]] = {
+    "an empty file": lambda trap: b"",
+    "no .npy": lambda trap: b"PK\x03\x04" + bytes(200),
+    "cut short": lambda trap: npy(GOOD)[:-1],
+    "a byte too many": lambda trap: npy(GOOD) + b"\0",
+    "a header that is cut short": lambda trap: npy(GOOD)[:20],
+    "a header of 4 GiB": lambda trap: b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + npy(GOOD),
+    "a header that is code": lambda trap: npy(GOOD).replace(b"False", b"exit("),
+    "another shape": lambda trap: npy(GOOD.reshape(4, 16)),
+    "one dimension": lambda trap: npy(GOOD.reshape(64)),
+    "three dimensions": lambda trap: npy(GOOD.reshape(8, 8, 1)),
+    "a shape that overflows": lambda trap: npy(GOOD).replace(b"(8, 8), }         ", b"(4294967296, 8), }"),
+    "another type": lambda trap: npy(GOOD.astype(np.float64)),
+    "unsigned": lambda trap: npy(GOOD.astype(np.uint8)),
+    "column by column": lambda trap: npy(np.asfortranarray(np.arange(64, dtype=np.int8).reshape(8, 8))),
+    "a pickle in .npy": lambda trap: npy(np.array([[Booby(trap)]], dtype=object)),
+    "a bare pickle": lambda trap: pickle.dumps(Booby(trap)),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+async def test_a_job_with_a_bad_file_is_refunded(ground: Ground, case: str, tmp_path: Path) -> None:
+    """An input that is not the matrix that the job says ends the job before any miner has it; nothing is unpickled."""
+    owner = await ground.party()
+    trap, path = tmp_path / "trap", tmp_path / "a.npy"
+    path.write_bytes(BAD_FILES[case](trap))
+    digest = await ground.bus.put_blob(owner.address, path)
+    good = SeededMatrix(rows=8, columns=8, seed=NO_JOB)
+    job = await owner.submit_job(MatmulInt8(a=BlobMatrix(rows=8, columns=8, digest=digest), b=good))
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Refunded)
+    assert (ended.situation.reason, ended.attempts) == ("BAD_INPUT", ())
+    assert await owner.balance(ended.situation.ended_height) == COINS - 10_000
+    assert not trap.exists()
+
+
+async def test_jobs_without_their_files_are_refunded(ground: Ground, tmp_path: Path) -> None:
+    """A blob that was never uploaded, one that is not whole, and one that does not match its digest end their jobs;
+    jobs of others do not wait for them."""
+    owner, other = await gather(ground.party(), ground.party())
+    parts = {
+        "BLOB_UNAVAILABLE": [],
+        "BLOB_UNAVAILABLE once more": [(b"the first of two chunks", "0/2")],
+        "BAD_INPUT": [(npy(GOOD), "0/1")],
+        "BAD_INPUT once more": [(b"nonsense", "0/1"), (b"x" * 100, "0/1"), (b"?", "9/7"), (b"?", "-1/0")],
+    }
+    jobs = {}
+    for case, chunks in parts.items():
+        digest = hashlib.sha256(case.encode()).hexdigest()
+        for data, position in chunks:
+            subject = f"assay.{ground.chain}.blob.{owner.address}.{digest}"
+            await ground.raw.jetstream().publish(subject, data, headers={"Assay-Chunk": position})
+        matrix = BlobMatrix(rows=8, columns=8, digest=digest)
+        jobs[case] = await owner.submit_job(MatmulInt8(a=matrix, b=matrix))
+    good = await other.ended(await other.submit_job(await uploaded_work(ground.bus, other.address, tmp_path, 1)))
+    assert isinstance(good.situation, Settled)
+    assert isinstance((await other.job_at(jobs["BAD_INPUT"], other.height)).situation, Open)
+    for case, job in jobs.items():
+        ended = await owner.ended(job)
+        assert isinstance(ended.situation, Refunded)
+        assert (ended.situation.reason, ended.attempts) == (case.partition(" ")[0], ())
+
+
+# --- miners that lie -------------------------------------------------------------------------------------------------
+
+
+WORK = seeded_work(7)
+PRODUCT = product_of(WORK)
+# How a liar goes on once it has the job. Returns when it has done all that it will do.
+Lie = Callable[[Ground, Liar, str, Path], Any]
+
+
+async def deliver(ground: Ground, liar: Liar, job: str, data: bytes, root: str, path: Path) -> None:
+    """Uploads these bytes as the result, commits to them, reveals."""
+    path.write_bytes(data)
+    digest = await ground.bus.put_blob(liar.address, path)
+    height = await liar.commit(job, root, digest, len(data))
+    assert isinstance(await liar.reveal(job, height), Applied)
+
+
+async def wrong_in_one_entry(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    wrong = PRODUCT.copy()
+    wrong[3, 5] += 1
+    await deliver(ground, liar, job, written(path.with_suffix(".1"), wrong).read_bytes(), root_of(wrong), path)
+
+
+async def another_root(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    await deliver(ground, liar, job, written(path.with_suffix(".1"), PRODUCT).read_bytes(), "ab" * 32, path)
+
+
+async def out_of_range(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    wrong = PRODUCT.copy()
+    wrong[0, 0] = 2**31 - 1
+    await deliver(ground, liar, job, written(path.with_suffix(".1"), wrong).read_bytes(), root_of(wrong), path)
+
+
+async def another_type(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    data = written(path.with_suffix(".1"), PRODUCT).read_bytes().replace(b"<i4", b"<f4")
+    await deliver(ground, liar, job, data, root_of(PRODUCT), path)
+
+
+async def another_shape(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    data = header_bytes("int32", 8, 32) + PRODUCT.tobytes()
+    await deliver(ground, liar, job, data, root_of(PRODUCT), path)
+
+
+async def pickled(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    trap = pickle.dumps(Booby(path.parent / "trap"))
+    size = len(written(path.with_suffix(".1"), PRODUCT).read_bytes())
+    await deliver(ground, liar, job, trap.ljust(size, b"\0"), root_of(PRODUCT), path)
+
+
+async def another_size(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
+    assert isinstance(await liar.reveal(job, height), Applied)
+
+
+async def a_size_of_petabytes(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, MAX_SAFE_INTEGER)
+    assert isinstance(await liar.reveal(job, height), Applied)
+
+
+async def never_revealed(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
+
+
+async def revealed_with_a_bad_signature(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
+    receipt = receipt_of(job, await liar.job_at(job, height), ground.chain)
+    outcome = await liar.say(JobRevealed, job=job, receipt_sig=sign_receipt(receipt, NOBODY))
+    assert isinstance(outcome, Failed)
+    assert isinstance(outcome.refusal, refusals.BadReceiptSignature)
+
+
+async def revealed_before_it_was_committed(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    outcome = await liar.say(JobRevealed, job=job, receipt_sig=NO_SIGNATURE)
+    assert isinstance(outcome, Failed)
+    assert outcome.refusal == refusals.WrongSituation(job=job, situation="assigned")
+    await liar.say(JobFailed, job=job, miner=liar.address, reason="CAUGHT")
+
+
+async def committed_twice(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
+    outcome = await liar.say(JobCommitted, job=job, root=root_of(PRODUCT), result="ef" * 32, size=8)
+    assert isinstance(outcome, Failed)
+    assert outcome.refusal == refusals.WrongSituation(job=job, situation="committed")
+
+
+async def given_up(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    assert isinstance(await liar.say(JobFailed, job=job, miner=liar.address, reason="MINER_FAILED"), Applied)
+
+
+async def nothing_at_all(ground: Ground, liar: Liar, job: str, path: Path) -> None:
+    return None
+
+
+LIES: dict[str, tuple[Lie, str]] = {
+    "wrong in one entry": (wrong_in_one_entry, "RESULT_WRONG"),
+    "a root of something else": (another_root, "RESULT_WRONG"),
+    "an entry out of range": (out_of_range, "RESULT_WRONG"),
+    "of another type": (another_type, "RESULT_MALFORMED"),
+    "of another shape": (another_shape, "RESULT_MALFORMED"),
+    "a pickle": (pickled, "RESULT_MALFORMED"),
+    "of another size": (another_size, "RESULT_MALFORMED"),
+    "of nine petabytes": (a_size_of_petabytes, "RESULT_MALFORMED"),
+    "committed and never revealed": (never_revealed, "RESULT_NOT_REVEALED"),
+    "revealed with a bad signature": (revealed_with_a_bad_signature, "RESULT_NOT_REVEALED"),
+    "revealed before it is committed": (revealed_before_it_was_committed, "CAUGHT"),
+    "committed twice": (committed_twice, "RESULT_NOT_REVEALED"),
+    "given up": (given_up, "MINER_FAILED"),
+    "never": (nothing_at_all, "DEADLINE_MISSED"),
+}
+
+
+async def settled_by_the_honest(ground: Ground, owner: Party, liar: Liar, job: str, reason: str) -> Job:
+    """The job, which must have ended well after the liar's attempt; only the honest miner is paid."""
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Settled), ended
+    assert ended.attempts == (Attempt(miner=liar.address, reason=reason),)
+    assert ended.situation.assignment.miner == ground.honest
+    assert ended.situation.commitment.root == root_of(PRODUCT)
+    assert await owner.balance(ended.situation.ended_height) == COINS - 10_000 - ended.situation.assignment.price
+    assert await liar.balance(ended.situation.ended_height) <= COINS - 10_000
+    return ended
+
+
+@pytest.mark.parametrize("case", LIES)
+async def test_a_lying_miner_loses_the_job_to_an_honest_one(ground: Ground, case: str, tmp_path: Path) -> None:
+    """The attempt of a miner that brings a wrong result, or none, is on record with its reason, and is not paid."""
+    lie, reason = LIES[case]
+    owner, liar = await gather(ground.party(), ground.liar())
+    timeout_ms = 1_000 if lie is nothing_at_all else 30_000
+    both = ground.only(liar.address, ground.honest)
+    job = await owner.submit_job(WORK, requirement=both, timeout_ms=timeout_ms)
+    await liar.is_assigned(job)
+    await lie(ground, liar, job, tmp_path / "result.npy")
+    await settled_by_the_honest(ground, owner, liar, job, reason)
+    assert not (tmp_path / "trap").exists()
+
+
+async def test_a_miner_that_reveals_without_a_result_loses_the_job(ground: Ground) -> None:
+    """Nothing uploaded, or something else than what was committed; meanwhile nobody but a coordinator can settle."""
+    owner = await ground.party()
+    size = len(header_bytes("int32", 16, 16)) + PRODUCT.nbytes
+
+    async def lies(blob: bytes | None) -> None:
+        liar = await ground.liar()
+        job = await owner.submit_job(WORK, requirement=ground.only(liar.address, ground.honest))
+        await liar.is_assigned(job)
+        result = hashlib.sha256(f"{blob!r}".encode()).hexdigest()
+        if blob is not None:
+            await ground.raw.jetstream().publish(f"assay.{ground.chain}.blob.{liar.address}.{result}", blob)
+        height = await liar.commit(job, root_of(PRODUCT), result, size)
+        receipt = receipt_of(job, await liar.job_at(job, height), ground.chain)
+        assert isinstance(await liar.reveal(job, height), Applied)
+        outcome = await liar.say(JobSettled, job=job, receipt_sig=sign_receipt(receipt, liar.key))
+        assert isinstance(outcome, Failed)
+        assert outcome.refusal == refusals.NotCoordinator(sender=liar.address)
+        ended = await owner.ended(job)
+        assert isinstance(ended.situation, Settled)
+        assert ended.attempts == (Attempt(miner=liar.address, reason="RESULT_UNAVAILABLE"),)
+        assert ended.situation.assignment.miner == ground.honest
+
+    await gather(lies(None), lies(b"something else"))
+
+
+async def test_a_miner_cannot_commit_for_the_job_of_another(ground: Ground) -> None:
+    """Commitment, reveal and surrender of a job that is another's fail; the other goes on as if nothing were."""
+    owner = await ground.party()
+    holder, envious = await ground.liar(), await ground.liar()
+    job = await owner.submit_job(WORK, requirement=ground.only(holder.address))
+    await holder.is_assigned(job)
+    not_yours = refusals.NotYourJob(job=job, owner=holder.address)
+    said: list[tuple[type[Body], dict[str, Any], Refusal]] = [
+        (JobCommitted, {"root": root_of(PRODUCT), "result": NO_JOB, "size": 1}, not_yours),
+        (JobFailed, {"miner": holder.address, "reason": "LAZY"}, refusals.NotCoordinator(sender=envious.address)),
+        (JobFailed, {"miner": envious.address, "reason": "LAZY"}, refusals.NotCoordinator(sender=envious.address)),
+    ]
+    for record, fields, expected in said:
+        outcome = await envious.say(record, job=job, **fields)
+        assert isinstance(outcome, Failed)
+        assert outcome.refusal == expected
+        assert outcome.fee > 0
+    assert isinstance(await holder.say(JobFailed, job=job, miner=holder.address, reason="MINER_FAILED"), Applied)
+    assert isinstance(await owner.say(JobCancelled, job=job), Applied)
+
+
+async def test_a_job_that_every_miner_fails_is_refunded(ground: Ground) -> None:
+    """After as many failed attempts as the chain allows the escrow goes back, with both reasons on record."""
+    owner = await ground.party()
+    liars = [await ground.liar(), await ground.liar()]
+    job = await owner.submit_job(WORK, requirement=ground.only(*(liar.address for liar in liars)))
+    first, second = sorted(liars, key=lambda liar: liar.address)
+    for liar, reason in ((first, "TIRED"), (second, "BORED")):
+        await liar.is_assigned(job)
+        assert isinstance(await liar.say(JobFailed, job=job, miner=liar.address, reason=reason), Applied)
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Refunded)
+    assert ended.situation.reason == "BORED"
+    assert ended.attempts == (
+        Attempt(miner=first.address, reason="TIRED"),
+        Attempt(miner=second.address, reason="BORED"),
+    )
+    assert await owner.balance(ended.situation.ended_height) == COINS - 10_000
+
+
+async def test_a_job_that_nobody_takes_expires(ground: Ground) -> None:
+    """When its lifetime ends, the escrow of an open job goes back without anyone saying so."""
+    owner = await ground.party()
+    job = await owner.submit_job(WORK, requirement=ground.only(NOBODY.address), lifetime_ms=300)
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Refunded)
+    assert (ended.situation.reason, ended.attempts) == ("EXPIRED", ())
+    assert await owner.balance(ended.situation.ended_height) == COINS - 10_000
+
+
+async def test_a_job_whose_price_is_too_low_expires(ground: Ground) -> None:
+    """A miner that asks more than the escrow does not get the job."""
+    owner = await ground.party()
+    job = await owner.submit_job(WORK, requirement=ground.only(ground.honest), escrow=ESCROW // 100, lifetime_ms=300)
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Refunded)
+    assert ended.situation.reason == "EXPIRED"
+
+
+# --- garbage in the log ----------------------------------------------------------------------------------------------
+
+
+async def next_header(ground: Ground, proposer: str) -> Header:
+    """A header for the next block that looks right but for its roots."""
+    block = (await ground.rich.last_block())["block"]
+    header = msgspec.convert(block["header"], Header)
+    commit = tuple({"validator": vote["validator"], "sig": vote["sig"]} for vote in block["votes"])
+    fields = msgspec.structs.asdict(header) | {
+        "height": header.height + 1,
+        "parent": block["hash"],
+        "time_ms": header.time_ms + 10,
+        "proposer": proposer,
+        "commit": commit,
+    }
+    return msgspec.convert(msgspec.to_builtins(fields), Header)
+
+
+async def block_of_a_stranger(ground: Ground) -> bytes:
+    header = await next_header(ground, NOBODY.address)
+    return canonical(sign_block(header, (), NOBODY))
+
+
+async def block_in_the_name_of_a_validator(ground: Ground) -> bytes:
+    header = await next_header(ground, ground.devnet.genesis.validators[0].address)
+    return canonical(sign_block(header, (), NOBODY))
+
+
+async def block_of_a_validator_with_wrong_roots(ground: Ground) -> bytes:
+    """What a validator that breaks the rules could say."""
+    header = await next_header(ground, NOBODY.address)
+    names = [f"proposer-{number}" for number in (1, 2, 3)]
+    keys = sorted((ground.devnet.key(name) for name in names), key=lambda key: key.address)
+    key = keys[header.height % len(keys)]
+    return canonical(sign_block(msgspec.structs.replace(header, proposer=key.address, round=0), (), key))
+
+
+async def vote_of_a_stranger(ground: Ground) -> bytes:
+    header = await next_header(ground, NOBODY.address)
+    vote = Vote(block=header.parent, chain=ground.chain, height=header.height, validator=NOBODY.address)
+    return canonical(sign_vote(vote, NOBODY))
+
+
+async def vote_in_the_name_of_a_validator(ground: Ground) -> bytes:
+    header = await next_header(ground, NOBODY.address)
+    validator = ground.devnet.genesis.validators[0].address
+    vote = Vote(block=header.parent, chain=ground.chain, height=header.height, validator=validator)
+    return canonical(sign_vote(vote, NOBODY))
+
+
+def constant(data: bytes) -> Callable[[Ground], Any]:
+    async def give(ground: Ground) -> bytes:
+        return data
+
+    return give
+
+
+IN_THE_LOG: dict[str, tuple[str, Callable[[Ground], Any]]] = {
+    "nothing as a block": ("block", constant(b"")),
+    "garbage as a block": ("block", constant(b"\xff\x00garbage")),
+    "nesting as a block": ("block", constant(b"[" * 500_000)),
+    "five megabytes as a block": ("block", constant(b'{"events":[' + b"1," * 2_500_000 + b"1]}")),
+    "a stranger's block": ("block", block_of_a_stranger),
+    "a block in the name of a validator": ("block", block_in_the_name_of_a_validator),
+    "a validator's block with wrong roots": ("block", block_of_a_validator_with_wrong_roots),
+    "nothing as a vote": ("vote", constant(b"")),
+    "garbage as a vote": ("vote", constant(b"\xff\x00garbage")),
+    "nesting as a vote": ("vote", constant(b'{"a":' * 100_000)),
+    "a stranger's vote": ("vote", vote_of_a_stranger),
+    "a vote in the name of a validator": ("vote", vote_in_the_name_of_a_validator),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_LOG)
+async def test_garbage_in_the_log_is_skipped(ground: Ground, case: str) -> None:
+    """What somebody with access puts into the log without being a validator, or against the rules, changes nothing."""
+    kind, write = IN_THE_LOG[case]
+    before = await ground.rich.balance()
+    await ground.inject(kind, await write(ground))
+    assert isinstance(await ground.rich.say(TransferSent, to=FRIEND.address, amount=1), Applied)
+    assert await ground.rich.balance() == before - 1_001
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "assay.devnet.chain.block",
+        "assay.devnet.chain.vote",
+        f"assay.devnet.inbox.{FRIEND.address}",
+        "assay.devnet.inbox.nobody",
+        "assay.devnet.query.status",
+        f"assay.devnet.live.{FRIEND.address}.refused",
+        f"assay.devnet.feed.{FRIEND.address}",
+        f"assay.devnet.blob.{FRIEND.address}.{NO_JOB}",
+        "$JS.API.STREAM.PURGE.ASSAY_devnet_CHAIN",
+        "$JS.API.STREAM.DELETE.ASSAY_devnet_CHAIN",
+    ],
+)
+async def test_an_acknowledgement_can_be_led_anywhere_without_effect(ground: Ground, reply: str) -> None:
+    """A reply subject on an inbox message makes the server itself publish there; nothing trusts it for that."""
+    party = await ground.party()
+    await ground.raw.publish(f"assay.{ground.chain}.inbox.{party.address}", b"garbage", reply=reply)
+    assert isinstance(await party.refusal(), refusals.NotCanonical)
+    assert isinstance(await party.say(TransferSent, to=FRIEND.address, amount=1), Applied)
+
+
+@pytest.mark.parametrize("question", [b"", b"\xff", b"null", b"[" * 100_000, b"x" * 1_000_000, b'{"address":1}'])
+@pytest.mark.parametrize("what", ["account", "job", "proof"])
+async def test_bad_questions_are_answered_with_what_is_wrong(ground: Ground, what: str, question: bytes) -> None:
+    """A question that makes no sense gets a problem with code and hint, not silence."""
+    answer = json.loads(await ground.bus.query(what, question))
+    assert answer["answer"] == "problem"
+    assert answer["problem"]["code"] == "BAD_INPUT"
+    assert answer["problem"]["hint"]
