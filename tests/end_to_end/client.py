@@ -5,8 +5,9 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -18,8 +19,8 @@ from events.canonical import canonical
 from events.envelope import SignedEvent, sign
 from events.errors import BusError, TimedOut
 from events.keys import Key
-from projections.log_file import LogWriter
 from projections.audit import Auditor
+from projections.log_file import LogWriter
 from schemas.events import Body, JobSubmitted, Requirement
 from schemas.messages import WalletAnswer, WalletRequest, WalletSigned
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
@@ -118,7 +119,7 @@ class Follower:
         self.heard: list[tuple[float, dict[str, Any]]] = []
         self._changed = asyncio.Condition()
 
-    async def __aenter__(self) -> "Follower":
+    async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
         return self
 
@@ -168,7 +169,7 @@ class Follower:
     def longest_pause_s(self, since: float, until: float) -> float:
         """The longest time without a final block between two moments of the monotonic clock."""
         times = [since, *(at for at, _ in self.heard if since < at < until), until]
-        return max(after - before for before, after in zip(times, times[1:], strict=False))
+        return max(after - before for before, after in pairwise(times))
 
 
 async def export_log(bus: Bus, devnet: Devnet, path: Path) -> None:
