@@ -261,7 +261,8 @@ class Ground:
 
     async def fund(self, address: str, coins: int = COINS) -> None:
         """Gives it coins."""
-        assert isinstance(await self.rich.say(TransferSent, to=address, amount=coins), Applied)
+        outcome = await self.rich.say(TransferSent, to=address, amount=coins)
+        assert isinstance(outcome, Applied), outcome
 
     def only(self, *miners: str) -> Requirement:
         """A requirement that nobody else may take the job."""
@@ -278,7 +279,7 @@ class Ground:
 
     async def goes_on(self) -> None:
         """A good transfer becomes final, and no process has had to be started again."""
-        assert isinstance(await self.rich.say(TransferSent, to=FRIEND.address, amount=1), Applied)
+        await self.fund(FRIEND.address, 1)
         names = self.devnet.plan.actors()
         assert {name: self.devnet.starts(name) for name in names} == dict.fromkeys(names, 1)
         assert None not in self.devnet.pids().values()

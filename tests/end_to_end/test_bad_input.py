@@ -311,17 +311,16 @@ async def test_an_event_in_the_inbox_of_another_is_refused_there(ground: Ground)
 
 
 async def test_nobody_can_sign_for_a_multisignature_account(ground: Ground) -> None:
-    """An address that is not a key has no signatures."""
+    """An address that is no key can neither sign nor have coins that it could lose."""
     party = await ground.party(coins=0)
     address = multisig_address()
-    await ground.fund(address)
     listener = ground.bus.listen_live(address, "refused")
     await listener.ready()
     await ground.publish(address, signed_bytes(party, party.transfer(sender=address)))
     async with asyncio.timeout(PATIENCE_S):
         told = json.loads((await anext(aiter(listener))).data)
     await listener.close()
-    assert told["refusal"] == {"code": "BAD_SIGNATURE", "sender": address}
+    assert told["refusal"] == {"code": "INSUFFICIENT_BALANCE", "available": 0, "needed": 1_000}
 
 
 async def test_an_event_said_again_has_one_effect(ground: Ground) -> None:
@@ -371,6 +370,11 @@ FAILED: dict[str, tuple[type[Body], Callable[[Party], dict[str, Any]], Callable[
         TransferSent,
         lambda party: {"to": FRIEND.address, "amount": MAX_SAFE_INTEGER},
         lambda party: refusals.InsufficientBalance(needed=MAX_SAFE_INTEGER, available=COINS - 1_000),
+    ),
+    "a recipient that has no key": (
+        TransferSent,
+        lambda party: {"to": multisig_address(), "amount": 1},
+        lambda party: refusals.Malformed(detail="to: no user NKey with a right checksum"),
     ),
     "too much from the faucet": (
         FaucetRequested,
@@ -560,7 +564,8 @@ async def test_jobs_without_their_files_are_refunded(ground: Ground, tmp_path: P
             await ground.raw.jetstream().publish(subject, data, headers={"Assay-Chunk": position})
         matrix = BlobMatrix(rows=8, columns=8, digest=digest)
         jobs[case] = await owner.submit_job(MatmulInt8(a=matrix, b=matrix))
-    good = await other.ended(await other.submit_job(await uploaded_work(ground.bus, other.address, tmp_path, 1)))
+    work = await uploaded_work(ground.bus, other.address, tmp_path, 1)
+    good = await other.ended(await other.submit_job(work, requirement=ground.only(ground.honest)))
     assert isinstance(good.situation, Settled)
     assert isinstance((await other.job_at(jobs["BAD_INPUT"], other.height)).situation, Open)
     for case, job in jobs.items():
