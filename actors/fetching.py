@@ -30,15 +30,15 @@ def host_faults(doing: str) -> Iterator[None]:
 async def fetch(bus: Bus, owner: str, digest: str, target: Path, timeout_ms: int) -> None:
     """Downloads a blob to ``target``, unless it is there already.
 
-    Raises BlobUnavailable only when the server was there to be asked, so that nobody is blamed for its absence; else
-    BusError or TimedOut. Raises BlobMismatch when the bytes have another digest.
+    Raises BlobUnavailable only when the server was there to be asked, so that nobody is blamed for its absence: when it
+    has been away meanwhile, the second look raises another BusError or TimedOut, or finds the blob. Raises BlobMismatch
+    when the bytes have another digest.
     """
     if target.exists():
         return
     try:
         await bus.get_blob(owner, digest, target, timeout_ms)
     except BlobUnavailable:
-        await bus.chain_end()
         await bus.get_blob(owner, digest, target, SECOND_LOOK_MS)
 
 

@@ -73,12 +73,13 @@ def feed_of(final: Final, events: Iterable[SignedEvent] = (), timers: Iterable[s
     """What a feed says of a block: these of its events, and the timers of these jobs."""
     wanted = {signed.id: msgspec.Raw(signed.raw) for signed in events}
     jobs = set(timers)
-    entries = [
-        FeedEntry(index=index, outcome=outcome, event=msgspec.UNSET if timer else wanted[outcome.event])
-        for index, outcome in enumerate(final.executed.outcomes)
-        if ((timer := isinstance(outcome, TimerFired)) and outcome.job in jobs)
-        or (not timer and outcome.event in wanted)
-    ]
+    entries = []
+    for index, outcome in enumerate(final.executed.outcomes):
+        if isinstance(outcome, TimerFired):
+            if outcome.job in jobs:
+                entries.append(FeedEntry(index=index, outcome=outcome))
+        elif outcome.event in wanted:
+            entries.append(FeedEntry(index=index, outcome=outcome, event=wanted[outcome.event]))
     header = final.header
     return FeedMessage(
         chain=header.chain, height=header.height, block=final.hash, time_ms=header.time_ms, entries=tuple(entries)

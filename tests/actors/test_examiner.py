@@ -131,8 +131,14 @@ def test_nobody_is_blamed_for_a_server_that_is_away(tmp_path: Path) -> None:
         await ground.upload(MINER, (tmp_path / "right.npy").read_bytes())
         done = revealed(GOOD, right.root, right.digest, right.size)
 
-        for effect in (ground.examiner.check_inputs(JOB, job), ground.examiner.judge(OTHER, done)):
-            ground.faults.cut.add("examiner")
+        missing = job_of(MatmulInt8(a=blob_of(b"comes later"), b=seeded()))
+        for begins_ms, effect in (
+            (0, ground.examiner.check_inputs(JOB, job)),
+            (0, ground.examiner.judge(OTHER, done)),
+            (1, ground.examiner.check_inputs(JOB, missing)),
+        ):
+            asyncio.get_running_loop().call_later(begins_ms / 1_000, ground.faults.cut.add, "examiner")
+            await asyncio.sleep(0)
             with pytest.raises(BusError) as raised:
                 await effect
             assert not isinstance(raised.value, BlobUnavailable)

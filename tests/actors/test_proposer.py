@@ -242,6 +242,26 @@ def test_a_clock_that_is_wrong_by_more_loses_its_turns_only(tmp_path: Path) -> N
     run(scenario)
 
 
+def test_a_lone_validator_whose_clock_is_wrong_gives_no_evidence_against_itself(tmp_path: Path) -> None:
+    """Its blocks are passed over, one per round, until somebody sets the clock right."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(1)) as town:
+            await town.end("proposer 0")
+            clock = VirtualClock(60_000)
+            await town.start_proposer(0, clock)
+            event = town.transfer()
+            await town.submit(event)
+            await asyncio.sleep(10)
+            assert town.chain.height == 0
+            assert town.blocks_in_log() > 2
+            clock.ahead_ms = 0
+            await town.until_included([event], 30_000)
+            assert list(town.chain.evidence) == []
+
+    run(scenario)
+
+
 def test_a_clock_that_was_set_back_stops_nobody(tmp_path: Path) -> None:
     """A lone validator whose clock goes back by two seconds makes its next block two seconds later."""
 
