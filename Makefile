@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench coverage lock install clean
+.PHONY: help demo test lint format bench sim coverage lock install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -43,6 +43,9 @@ format: $(INSTALLED) ## put the sources into the one format
 bench: $(INSTALLED) ## measure, and write build/bench.json
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+sim: $(INSTALLED) ## the simulated network under 500 seeds of faults (ARGS="--seeds 0:10000" for more)
+	$(BIN)/python -m tests.simulation.run $(ARGS)
 
 coverage: $(INSTALLED) ## the tests of the deterministic packages, with the lines and branches they miss
 	@mkdir -p build

@@ -1,0 +1,97 @@
+"""The naive reader of the log: which blocks are final, what they hold, and a second set of accounts.
+
+It shares no code with the rules. Only bytes whose Ed25519 signatures hold are booked; libsodium is asked directly.
+"""
+
+import base64
+import json
+from collections import Counter
+from hashlib import sha256
+from typing import Any
+
+import nacl.bindings
+import nacl.exceptions
+
+from tests.end_to_end.bookkeeper import Bookkeeper
+
+
+class FinalBlock:
+    """A block that a quorum has voted for."""
+
+    def __init__(self, message: dict[str, Any], name: str) -> None:
+        self.hash = name
+        self.header: dict[str, Any] = message["header"]
+        self.events: list[dict[str, Any]] = message["events"]
+
+
+class Books:
+    """Takes the log's messages one after the other. ``problems`` are what no honest log may hold."""
+
+    def __init__(self, genesis: dict[str, Any]) -> None:
+        self.keeper = Bookkeeper(genesis)
+        self.blocks: list[FinalBlock] = []
+        self.places: dict[str, int] = {}
+        self.memos: Counter[str] = Counter()
+        self.problems: list[str] = []
+        self._validators = {validator["address"] for validator in genesis["validators"]}
+        self._voted: dict[tuple[str, int], str] = {}
+
+    def add(self, kind: str, data: bytes) -> FinalBlock | None:
+        """Returns the block that this message makes final."""
+        if kind == "vote" and not self._counts(data):
+            return None
+        try:
+            found = self.keeper.add(kind, data)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            if kind == "vote":
+                raise
+            return None  # no block at all
+        except AssertionError as error:
+            self.problems.append(f"the books do not add up: {error}")
+            return None
+        if found is None:
+            return None
+        block = FinalBlock(found, self.keeper.head)
+        self.blocks.append(block)
+        for envelope in block.events:
+            self._note(envelope, block.header["height"])
+        return block
+
+    def _counts(self, data: bytes) -> bool:
+        """Whether it is the first vote of a validator for the next height, and really its own."""
+        try:
+            message = json.loads(data)
+            vote, sig = message["vote"], message["sig"]
+            height, validator = vote["height"], vote["validator"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return False
+        if validator not in self._validators or height != self.keeper.height + 1:
+            return False
+        if not signed_by(validator, b"assay:vote:v1\x00" + _text(vote), sig):
+            return False
+        return self._voted.setdefault((validator, height), vote["block"]) == vote["block"]
+
+    def _note(self, envelope: dict[str, Any], height: int) -> None:
+        body = envelope["body"]
+        name = sha256(_text(body)).hexdigest()
+        if name in self.places:
+            self.problems.append(f"event {name} is in blocks {self.places[name]} and {height}")
+        self.places[name] = height
+        if "memo" in body:
+            self.memos[body["memo"]] += 1
+        if not signed_by(body["sender"], b"assay:event:v1\x00" + _text(body), envelope["sig"]):
+            self.problems.append(f"the signature of event {name} in block {height} does not hold")
+
+
+def signed_by(address: str, message: bytes, sig: str) -> bool:
+    """Whether the address, a NATS user NKey, has signed this."""
+    try:
+        public = base64.b32decode(address + "=" * (-len(address) % 8))[1:33]
+        nacl.bindings.crypto_sign_open(base64.urlsafe_b64decode(sig + "==") + message, public)
+    except (nacl.exceptions.BadSignatureError, ValueError, TypeError):
+        return False
+    return True
+
+
+def _text(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,111 @@
+"""What must hold at the end of every seed."""
+
+import json
+from collections.abc import Sequence
+
+from events import subjects
+from tests.simulation.clients import Asker, Signer
+from tests.simulation.plan import CHAIN
+from tests.simulation.stand_in import right_result
+from tests.simulation.world import World
+
+
+def find_what_is_missing(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
+    """Says what has not come to an end although nothing has gone wrong for long."""
+    books = world.books
+    for signer in signers:
+        if signer.left:
+            world.violate(f"liveness: {signer.name} still has {signer.left} wishes")
+        for name, signed in signer.wanted.items():
+            if name not in books.places:
+                world.violate(f"liveness: {signer.name}'s event {signed.event.nonce} {name[:12]} is in no final block")
+                break
+    for asker in askers:
+        missing = [key for key in asker.wanted if not books.memos[key]]
+        if missing:
+            world.violate(f"liveness: {missing} of {asker.name} are in no final block ({asker.answered})")
+    for job in books.keeper.unfinished:
+        world.violate(f"liveness: job {job[:12]} has not ended: {books.keeper.jobs[job]}")
+
+
+def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
+    """Compares the log, the books and what the nodes believe."""
+    for problem in world.books.problems:
+        world.violate(problem)
+    for failure in world.loop.failures:
+        world.violate(f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}")
+    _check_ends(world)
+    _check_nodes(world)
+    _check_acknowledged(world)
+    for asker in askers:
+        for key in asker.wanted:
+            if world.books.memos[key] > 1:
+                world.violate(f"the wallet's request {key} is in the log {world.books.memos[key]} times")
+
+
+def _check_ends(world: World) -> None:
+    """Every job once; only the right result is paid."""
+    keeper = world.books.keeper
+    results = {
+        envelope["body"]["job"]: envelope["body"]["result"]
+        for block in world.books.blocks
+        for envelope in block.events
+        if envelope["body"]["type"] == "job.committed"
+    }
+    for job, ends in keeper.ends.items():
+        if len(ends) > 1:
+            world.violate(f"job {job[:12]} ended {len(ends)} times: {ends}")
+        if ends == ["settled"] and results[job] != _right_digest(keeper.jobs[job]["event"]["work"]):
+            world.violate(f"job {job[:12]} was paid for a wrong result")
+
+
+def _right_digest(work: dict[str, object]) -> str:
+    from hashlib import sha256
+
+    import msgspec
+
+    from schemas.services import MatmulInt8
+
+    return sha256(right_result(msgspec.convert(work, MatmulInt8))).hexdigest()
+
+
+def _check_nodes(world: World) -> None:
+    """Whoever is up is at the head of the log, and believes what the books say."""
+    books, head = world.books, world.books.keeper
+    total = sum(allocation.balance for allocation in world.genesis.allocations)
+    for block in books.blocks:
+        height = block.header["height"]
+        believed = world.final.get(height)
+        if believed is not None and believed != (block.hash, block.header["state_root"]):
+            world.violate(f"nodes hold another block at height {height} than the log")
+    for host in world.hosts.values():
+        if host.stopped is not None:
+            world.violate(f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
+    for name, node in world.nodes.items():
+        state = node.state
+        if node.height != head.height:
+            world.violate(f"{name} is at height {node.height}, the log at {head.height}")
+            continue
+        supply = state.supply()
+        if supply.genesis != total or supply.burned != head.balances["burned"]:
+            world.violate(f"{name} has burned {supply.burned}, the books say {head.balances['burned']}")
+        for address, balance in head.balances.items():
+            if address.startswith("U") and state.account(address).balance != balance:
+                found = state.account(address).balance
+                world.violate(f"{name} says that {address} has {found}, the books say {balance}")
+
+
+def _check_acknowledged(world: World) -> None:
+    """Everything that the server took is in the log, was refused with a reason, or can have no effect any more."""
+    keeper = world.books.keeper
+    for name, data in world.acknowledged.items():
+        if name in world.books.places or name in world.refused:
+            continue
+        body = json.loads(data)["body"]
+        sender, nonce = body["sender"], body["nonce"]
+        if nonce < keeper.nonces[sender]:
+            continue  # another event has used its nonce
+        waits = world.network.streams[subjects.stream(CHAIN, "INBOX")]
+        if nonce > keeper.nonces[sender] and any(message.data == data for message in waits.messages.values()):
+            continue  # waits for the events before it
+        world.violate(f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")

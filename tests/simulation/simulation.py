@@ -1,0 +1,134 @@
+"""One seed from beginning to end: trouble, then calm, then the verdict."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from msgspec import Struct
+
+from tests.simulation import checks
+from tests.simulation.clients import Asker, Signer
+from tests.simulation.plan import Plan, draw
+from tests.simulation.trouble import Chaos
+from tests.simulation.world import (
+    World,
+    miner_of,
+    run_coordinator,
+    run_observer,
+    run_proposer,
+    run_wallet,
+    simulated,
+)
+
+CALM_MS = 240_000
+LOOK_EVERY_MS = 250
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What became of a seed. ``digest`` is that of its whole trace."""
+
+    seed: int
+    plan: Plan
+    violations: tuple[str, ...]
+    digest: str
+    virtual_ms: int
+    calm_ms: int
+    events: int
+    blocks: int
+    jobs: dict[str, int]
+    faults: dict[str, int]
+    steps: int
+
+
+def run_seed(seed: int, trace: Callable[[str], None] | None = None) -> Result:
+    """Runs the plan of a seed."""
+    return run_plan(draw(seed), trace)
+
+
+def run_plan(plan: Plan, trace: Callable[[str], None] | None = None) -> Result:
+    """Runs a plan."""
+    with simulated(plan, trace) as world:
+        story = Story(world)
+        world.loop.run(story.tell())
+        return Result(
+            seed=plan.seed,
+            plan=plan,
+            violations=tuple(world.violations),
+            digest=world.digest.hexdigest(),
+            virtual_ms=int(world.loop.time() * 1_000),
+            calm_ms=story.calm_ms,
+            events=world.events,
+            blocks=len(world.books.blocks),
+            jobs=dict(Counter(end for ends in world.books.keeper.ends.values() for end in ends)),
+            faults=dict(world.trouble.counts),
+            steps=world.loop.steps,
+        )
+
+
+class Story:
+    """Who takes part, and in which order things happen."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.calm_ms = 0
+        plan = world.plan
+        everybody = [f"signer {index}" for index in range(plan.signers)] + ["wallet", "stranger"]
+        self.signers = [
+            Signer(f"signer {index}", plan.transfers, plan.jobs, everybody) for index in range(plan.signers)
+        ]
+        self.askers = [Asker(f"asker {index}", plan.transfers, everybody) for index in range(plan.askers)]
+        for index in range(plan.proposers):
+            world.add(f"proposer {index}", run_proposer)
+        for index in range(plan.coordinators):
+            world.add(f"coordinator {index}", run_coordinator)
+        for index, character in enumerate(plan.miners):
+            world.add(f"miner {index}", miner_of(character, unit_price=10 + index))
+        for index in range(plan.observers):
+            world.add(f"observer {index}", run_observer)
+        if plan.askers:
+            world.add("wallet", run_wallet)
+        self.mortal = list(world.hosts)
+        for client in (*self.signers, *self.askers):
+            world.add(client.name, client.run)
+
+    async def tell(self) -> None:
+        """Trouble first; then calm until everything is done, and the verdict."""
+        world, plan = self.world, self.world.plan
+        chaos = Chaos(world, self.mortal, list(world.hosts))
+        starts = world.random("starts")
+        for host in world.hosts.values():
+            world.loop.call_later(starts.choice((0, 0.05, 1.0)), partial(_start, host))
+        chaos.dead_for_good = [f"proposer {index}" for index in range(plan.stay_dead)]
+        chaos.begin()
+        await asyncio.sleep(plan.trouble_ms / 1_000)
+        chaos.end()
+        calm_since_ms = world.loop.now_ms()
+        for _ in range(CALM_MS // LOOK_EVERY_MS):
+            if self._is_done() or world.violations:
+                break
+            await asyncio.sleep(LOOK_EVERY_MS / 1_000)
+        self.calm_ms = world.loop.now_ms() - calm_since_ms
+        if not self._is_done():
+            checks.find_what_is_missing(world, self.signers, self.askers)
+        latecomer = world.add("latecomer", run_observer)
+        latecomer.start()
+        await asyncio.sleep(8)
+        world.read_log()
+        checks.find_violations(world, self.signers, self.askers)
+
+    def _is_done(self) -> bool:
+        """Whether everybody has what they want, and no job is left."""
+        world = self.world
+        world.read_log()
+        books = world.books
+        return (
+            all(signer.done(books.places) for signer in self.signers)
+            and all(asker.done(books.memos) for asker in self.askers)
+            and not books.keeper.unfinished
+        )
+
+
+def _start(host: object) -> None:
+    if not host.up and host.stopped is None:  # type: ignore[attr-defined]
+        host.start()  # type: ignore[attr-defined]

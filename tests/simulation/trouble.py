@@ -1,0 +1,150 @@
+"""What goes wrong with processes, hosts and the server, at moments that the seed chooses, and how it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tests.simulation.faults import UnreliableBus
+from tests.simulation.world import SimulatedHost, World
+
+# Clocks go wrong by no more than honest operators let them: well within the drift that blocks may have.
+MOST_OFFSET_MS = 2_000
+
+
+class Chaos:
+    """Runs until `end`; then everything is mended but the hosts that stay dead."""
+
+    def __init__(self, world: World, mortal: list[str], reachable: list[str]) -> None:
+        self._world = world
+        self._random = world.random("chaos")
+        self._mortal = mortal
+        self._reachable = reachable
+        self._tasks: list[asyncio.Task[None]] = []
+        self.dead_for_good: list[str] = []
+
+    def begin(self) -> None:
+        menu = self._world.plan.menu
+        kinds: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
+            ("crash", menu.crash_every_ms, self._crash),
+            ("power cut", menu.power_every_ms, self._power_cut),
+            ("pause", menu.pause_every_ms, self._pause),
+            ("partition", menu.partition_every_ms, self._partition),
+            ("one-way partition", menu.one_way_every_ms, self._one_way),
+            ("clock jump", menu.clock_jump_every_ms, self._clock_jump),
+            ("leader change", menu.leader_change_every_ms, self._leader_change),
+            ("server restart", menu.server_restart_every_ms, self._server_restart),
+        ]
+        for kind, every_ms, cause in kinds:
+            if every_ms:
+                self._tasks.append(asyncio.create_task(self._again_and_again(kind, every_ms, cause)))
+        if menu.clock_skew_ms:
+            for host in self._world.hosts.values():
+                self._set_clock(host, self._random.randint(-menu.clock_skew_ms, menu.clock_skew_ms))
+                self._world.trouble.counts["clock skew"] += 1
+
+    async def _again_and_again(self, kind: str, every_ms: int, cause: Callable[[], Awaitable[None]]) -> None:
+        under_way: set[asyncio.Task[None]] = set()
+        while True:
+            await asyncio.sleep(self._random.expovariate(1_000 / every_ms))
+            self._world.trouble.counts[kind] += 1
+            task = asyncio.create_task(_ended(cause()))
+            under_way.add(task)
+            self._tasks.append(task)
+
+    def end(self) -> None:
+        """Nothing goes wrong any more, and what was wrong is mended."""
+        world = self._world
+        world.tell("calm")
+        for task in self._tasks:
+            task.cancel()
+        world.trouble.calm = True
+        world.trouble.server_down = False
+        world.trouble.mute.clear()
+        world.trouble.deaf.clear()
+        world.server_clock.offset_ms = 0
+        for host in world.hosts.values():
+            host.clock.offset_ms = 0
+            if host.process is not None and host.process.paused:
+                world.loop.resume(host.process)
+            if host.name in self.dead_for_good:
+                host.crash()
+            elif not host.up and host.stopped is None:
+                host.start()
+
+    def _host(self, names: list[str]) -> SimulatedHost:
+        return self._world.hosts[self._random.choice(names)]
+
+    async def _for_a_while(self, longest_ms: int) -> None:
+        await asyncio.sleep(self._random.randint(1, max(longest_ms, 1)) / 1_000)
+
+    async def _crash(self, *, power: bool = False) -> None:
+        host = self._host(self._mortal)
+        if not host.up:
+            return
+        host.crash(power=power)
+        await self._for_a_while(self._world.plan.menu.longest_down_ms)
+        if not host.up and host.stopped is None:
+            host.start()
+
+    async def _power_cut(self) -> None:
+        await self._crash(power=True)
+
+    async def _pause(self) -> None:
+        process = self._host(self._reachable).process
+        if process is None or process.paused:
+            return
+        self._world.tell("pause", process.name)
+        self._world.loop.pause(process)
+        await self._for_a_while(self._world.plan.menu.longest_pause_ms)
+        self._world.tell("resume", process.name)
+        self._world.loop.resume(process)
+
+    async def _partition(self) -> None:
+        await self._cut(mute=True, deaf=True)
+
+    async def _one_way(self) -> None:
+        mute = self._random.random() < 0.5
+        await self._cut(mute=mute, deaf=not mute)
+
+    async def _cut(self, *, mute: bool, deaf: bool) -> None:
+        trouble, name = self._world.trouble, self._random.choice(self._reachable)
+        self._world.tell("cut", name, "mute" if mute else "", "deaf" if deaf else "")
+        for cut, affected in ((mute, trouble.mute), (deaf, trouble.deaf)):
+            if cut:
+                affected[name] = affected.get(name, 0) + 1
+        await self._for_a_while(self._world.plan.menu.longest_partition_ms)
+        for cut, affected in ((mute, trouble.mute), (deaf, trouble.deaf)):
+            if cut and affected.get(name):
+                affected[name] -= 1
+        self._world.tell("joined", name)
+
+    async def _clock_jump(self) -> None:
+        longest_ms = self._world.plan.menu.longest_jump_ms
+        host = self._world.hosts[self._random.choice(list(self._world.hosts))]
+        self._set_clock(host, host.clock.offset_ms + self._random.randint(-longest_ms, longest_ms))
+
+    def _set_clock(self, host: SimulatedHost, offset_ms: int) -> None:
+        host.clock.offset_ms = min(max(offset_ms, -MOST_OFFSET_MS), MOST_OFFSET_MS)
+        self._world.tell("clock", host.name, host.clock.offset_ms)
+
+    async def _leader_change(self) -> None:
+        """The server stops for a moment, and the new leader's clock is behind, or ahead of, the old one's."""
+        longest_ms = self._world.plan.menu.longest_step_back_ms
+        self._world.trouble.server_down = True
+        await self._for_a_while(500)
+        self._world.trouble.server_down = False
+        self._world.server_clock.offset_ms = self._random.randint(-longest_ms, longest_ms)
+        self._world.tell("leader change", self._world.server_clock.offset_ms)
+
+    async def _server_restart(self) -> None:
+        self._world.tell("server down")
+        self._world.trouble.server_down = True
+        await self._for_a_while(3_000)
+        self._world.trouble.server_down = False
+        self._world.tell("server up")
+
+
+async def _ended(cause: Awaitable[None]) -> None:
+    await cause
+
+
+__all__ = ["Chaos", "UnreliableBus"]

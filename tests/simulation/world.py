@@ -1,0 +1,308 @@
+"""The whole network of one seed: hosts and their processes, the server between them, and what is written down."""
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from unittest.mock import patch
+
+import msgspec
+import structlog
+
+from actors import roles
+from actors.miner import Registration
+from actors.node import Node
+from actors.runtime import supervise
+from actors.settings import Settings
+from bus.port import Limits
+from bus.simulated import SimulatedNetwork
+from bus.simulated_stream import SimulatedStream
+from events import subjects
+from events.keys import Key
+from projections import signatures
+from projections.chain import Final
+from schemas.events import Device, Offer
+from tests.projections.small_network import key_of
+from tests.simulation.books import Books, FinalBlock
+from tests.simulation.disk import Disk, inline_databases
+from tests.simulation.faults import Trouble, UnreliableBus
+from tests.simulation.loop import CURRENT, Process, VirtualClock, VirtualLoop
+from tests.simulation.plan import CHAIN, Plan, genesis_of
+from tests.simulation.stand_in import Character, StandInComputer, verdict
+
+LIMITS = Limits(inbox_per_sender=200, inbox_messages=5_000)
+MEMORY = Path("/dev/shm")
+Work = Callable[["SimulatedHost", asyncio.Event], Awaitable[None]]
+
+
+class SimulatedHost:
+    """A machine with a disk, a clock and one process, which it can lose and start again."""
+
+    def __init__(self, world: "World", name: str, work: Work) -> None:
+        self.world = world
+        self.name = name
+        self.key: Key = key_of(name)
+        self.disk = Disk(world.folder / name.replace(" ", "-"))
+        self.clock = VirtualClock(world.loop)
+        self.process: Process | None = None
+        self.bus: UnreliableBus
+        self.stopped: BaseException | None = None
+        self._work = work
+        world.disks[name] = self.disk
+
+    @property
+    def up(self) -> bool:
+        return self.process is not None
+
+    def start(self) -> None:
+        """Starts the process on what the disk holds."""
+        world = self.world
+        self.process = Process(self.name)
+        self._connect(self.process)
+        self.stopped = None
+        world.tell("start", self.name)
+        world.loop.spawn(self.process, self._live(self.process))
+
+    def _connect(self, process: Process) -> None:
+        world = self.world
+        self.bus = UnreliableBus(world.network, CHAIN, LIMITS, process, world.loop, world.tell, world.heard)
+
+    async def _once(self, stop: asyncio.Event) -> None:
+        """One try, on a connection of its own, as in `actors.roles.run_role`."""
+        if self.process is None:
+            raise AssertionError("a dead process runs")
+        self._connect(self.process)
+        try:
+            await self._work(self, stop)
+        finally:
+            self.bus.abandon()
+
+    async def _live(self, process: Process) -> None:
+        try:
+            await supervise(self.name, self._once, asyncio.Event(), self.clock)
+        except Exception as error:  # noqa: BLE001 - the end of a process, whatever the reason
+            if process.dead:
+                return
+            self.stopped = error
+            self.world.tell("stopped", self.name, f"{type(error).__name__}: {error}")
+            self.crash()
+
+    def crash(self, *, power: bool = False) -> None:
+        """Loses the process; what it had written stays."""
+        if self.process is None:
+            return
+        self.world.tell("power cut" if power else "crash", self.name)
+        self.world.loop.kill(self.process)
+        self.world.nodes.pop(self.name, None)
+        self.bus.abandon()
+        self.disk.crash(self.world.random("disk"), power=power)
+        self.process = None
+
+    def role(self, tables: dict[str, object] | None = None) -> roles.Host:
+        """What the roles want of their host."""
+        settings = Settings(chain=CHAIN, data_dir=str(self.disk.folder), tables=tables or {})
+        return roles.Host(settings, self.world.genesis, self.key, self.bus, self.clock, lambda: None)
+
+
+class World:
+    """Made for one plan; all that happens in it follows from the plan."""
+
+    def __init__(self, plan: Plan, folder: Path, trace: Callable[[str], None] | None = None) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.genesis = genesis_of(plan)
+        self.books = Books(msgspec.to_builtins(self.genesis))
+        self.violations: list[str] = []
+        self.disks: dict[str, Disk] = {}
+        self.hosts: dict[str, SimulatedHost] = {}
+        self.nodes: dict[str, Node] = {}
+        self.acknowledged: dict[str, bytes] = {}
+        self.refused: dict[str, str] = {}
+        self.final: dict[int, tuple[str, str]] = {}
+        self.digest = sha256()
+        self.events = 0
+        self.over = False
+        self._randoms: dict[str, Random] = {}
+        self._trace = trace
+        self._read = 0
+        self.loop = VirtualLoop(self.random("loop"))
+        self.trouble = Trouble(plan.menu, self.random("trouble"))
+        self.server_clock = VirtualClock(self.loop)
+        self.network = SimulatedNetwork(self.server_clock, self.trouble)
+
+    def random(self, name: str) -> Random:
+        """A generator of its own for each matter, so that one does not disturb the other."""
+        if name not in self._randoms:
+            self._randoms[name] = Random(f"{self.plan.seed}:{name}")
+        return self._randoms[name]
+
+    def tell(self, what: str, *facts: object) -> None:
+        """Writes a line into the trace. Only what follows from the seed may be in it."""
+        if self._trace is None:
+            self.digest.update(f"{self.loop.now_ms()} {what} {facts}\n".encode())
+            return
+        line = f"{self.loop.time():9.3f} {what:<14} {' '.join(map(str, facts))}"
+        self.digest.update(f"{self.loop.now_ms()} {what} {facts}\n".encode())
+        self._trace(line)
+
+    def violate(self, what: str) -> None:
+        """Something happened that must not."""
+        self.tell("VIOLATION", what)
+        self.violations.append(what)
+
+    # What the checkers hear of.
+
+    def logged(self, name: str, method: str, line: structlog.typing.EventDict, error: object) -> None:
+        """A process wrote a line of an error: it met what it was not made for."""
+        if line["event"] != "the actor stops":
+            found = error if isinstance(error, BaseException) else sys.exc_info()[1]
+            self.violate(f"{name} logged: {line} {found!r}")
+
+    def heard(self, event: str, fate: str, data: bytes) -> None:
+        """An event was acknowledged, or refused with a reason."""
+        if fate == "acknowledged":
+            self.acknowledged.setdefault(event, data)
+        else:
+            self.refused.setdefault(event, fate)
+
+    def took_final(self, node: Node, name: str, final: Final) -> None:
+        """A node holds a block for final."""
+        self.nodes[name] = node
+        header = final.header
+        found = (final.hash, header.state_root)
+        self.tell("final", name, header.height, final.hash[:12], header.state_root[:12])
+        if final.executed.state_root != header.state_root:
+            self.violate(f"{name} took block {header.height} with another state root than it has computed")
+        if self.final.setdefault(header.height, found) != found:
+            self.violate(f"{name} holds another block or root at height {header.height}")
+
+    def chain_log(self) -> SimulatedStream | None:
+        """The log as the server has it."""
+        return self.network.streams.get(subjects.stream(CHAIN, "CHAIN"))
+
+    def read_log(self) -> list[FinalBlock]:
+        """Books what is new in the log."""
+        log = self.chain_log()
+        found: list[FinalBlock] = []
+        while log is not None and self._read < log.last_sequence:
+            self._read += 1
+            message = log.messages[self._read]
+            kind = "block" if message.subject == subjects.block(CHAIN) else "vote"
+            block = self.books.add(kind, message.data)
+            if block is not None:
+                found.append(block)
+                self.events += len(block.events)
+        return found
+
+    # Hosts.
+
+    def bury(self) -> None:
+        """The end: all power is cut."""
+        self.over = True
+        for host in self.hosts.values():
+            if host.process is not None:
+                self.loop.kill(host.process)
+                host.bus.abandon()
+                host.disk.close()
+        self.loop.bury()
+
+    def add(self, name: str, work: Work) -> SimulatedHost:
+        """A host, not started yet."""
+        self.hosts[name] = SimulatedHost(self, name, work)
+        return self.hosts[name]
+
+
+# The roles, put together as in `actors.roles`.
+
+
+async def run_proposer(host: SimulatedHost, stop: asyncio.Event) -> None:
+    await roles._run_proposer(host.role(), stop)
+
+
+async def run_coordinator(host: SimulatedHost, stop: asyncio.Event) -> None:
+    await roles.run_coordinator(host.role(), stop, verdict)
+
+
+def miner_of(character: Character, unit_price: int) -> Work:
+    """A miner that behaves like this."""
+
+    async def run(host: SimulatedHost, stop: asyncio.Event) -> None:
+        registration = Registration(
+            name=host.name,
+            capacity=2,
+            devices=(Device(model="H200", memory_mib=144_384),),
+            offers=(Offer(service="matmul.int8", unit_price=unit_price),),
+        )
+        computer = StandInComputer(character, host.world.random(f"{host.name} computes"))
+        await roles.run_miner(host.role(), stop, registration, computer)
+
+    return run
+
+
+async def run_wallet(host: SimulatedHost, stop: asyncio.Event) -> None:
+    policy = host.disk.folder / "policy.toml"
+    policy.write_text("request_limit = 100000000\ndaily_limit = 900000000\n")
+    await roles._run_wallet(host.role({"wallet": {"policy": str(policy)}}), stop)
+
+
+async def run_observer(host: SimulatedHost, stop: asyncio.Event) -> None:
+    """A node that nobody asks."""
+    node = Node(host.bus, host.clock, host.world.genesis, host.disk.folder / "read-model.db")
+    await node.start()
+    try:
+        await node.join()
+    finally:
+        await node.stop()
+
+
+@contextmanager
+def simulated(plan: Plan, trace: Callable[[str], None] | None = None) -> Iterator[World]:
+    """A world in which no code meets threads, real time or real randomness. Cleans up behind it."""
+    parent = MEMORY if MEMORY.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="assay-simulation-", dir=parent))
+    world = World(plan, folder, trace)
+    take_final = Node._take_final
+
+    async def taken(node: Node, final: Final) -> None:
+        world.took_final(node, node.bus.name, final)  # type: ignore[attr-defined]
+        await take_final(node, final)
+
+    settings = structlog.get_config()
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(structlog.configure, **settings)
+        stack.enter_context(inline_databases(world.loop, world.random("disk"), world.disks))
+        stack.enter_context(patch.object(Node, "_take_final", taken))
+        stack.enter_context(patch.object(signatures, "_WORTH_A_THREAD", 1_000_000))
+        stack.callback(world.loop.close)
+        stack.callback(world.bury)
+        _listen_to_logs(world, verbose=trace is not None)
+        yield world
+
+
+def _listen_to_logs(world: World, *, verbose: bool) -> None:
+    """Log lines go into the trace where it is read; a critical or unexpected one is a violation."""
+
+    def note(_logger: object, method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if world.over:
+            raise structlog.DropEvent
+        process = CURRENT.get()
+        name = process.name if process is not None else "-"
+        error = line.pop("exc_info", None)
+        if verbose:
+            facts = " ".join(f"{key}={value}" for key, value in line.items() if key != "event")
+            world._trace(f"{world.loop.time():9.3f} {'log ' + method:<14} {name}: {line['event']} {facts[:400]}")  # type: ignore[misc]
+        if method in {"error", "exception", "critical"}:
+            world.logged(name, method, line, error)
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[note],
+        wrapper_class=structlog.make_filtering_bound_logger(10 if verbose else 40),
+        cache_logger_on_first_use=False,
+    )
