@@ -57,10 +57,10 @@ async def uploaded_work(bus: Bus, owner: str, directory: Path, number: int, side
 class Client:
     """One address, its nonces, and what it signs."""
 
-    def __init__(self, bus: Bus, key: Key) -> None:
+    def __init__(self, bus: Bus, key: Key, nonce: int = 0) -> None:
         self.bus = bus
         self.key = key
-        self.nonce = 0
+        self.nonce = nonce
 
     @property
     def address(self) -> str:
