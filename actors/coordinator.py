@@ -262,10 +262,11 @@ class Coordinator:
         job = self._state().job(judged.job)
         if job is None or self._case(judged.job).key:
             return []
+        wanted = (judged.miner, judged.root)
         match job.situation:
-            case Revealed(commitment=commitment, assignment=assignment) if (assignment.miner, commitment.root) == (
-                judged.miner,
-                judged.root,
+            case Revealed(commitment=commitment, assignment=assignment) if wanted == (
+                assignment.miner,
+                commitment.root,
             ):
                 if judged.reason:
                     if judged.reason == "BAD_INPUT":

@@ -188,6 +188,29 @@ def test_what_the_network_loses_delays_only(tmp_path: Path, lost: str, operation
     run(scenario)
 
 
+@pytest.mark.parametrize("lost", ["loses_request", "loses_answer"])
+def test_a_vote_that_is_lost_is_said_again(tmp_path: Path, lost: str) -> None:
+    """A lone validator's first two votes do not arrive, or are not acknowledged: the block is final all the same."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(1)) as town:
+            appends = 0
+
+            def loses(name: str, operation: str) -> bool:
+                nonlocal appends
+                appends += operation == "append"
+                return operation == "append" and appends in (2, 3)
+
+            setattr(town.faults, lost, loses)
+            event = town.transfer()
+            await town.submit(event)
+            await town.until_included([event], 10_000)
+            assert town.blocks_in_log() == 1
+            assert list(town.chain.evidence) == []
+
+    run(scenario)
+
+
 def test_when_the_server_is_away_for_a_while_everything_goes_on_afterwards(tmp_path: Path) -> None:
     """No loop of any proposer ends with the connection."""
 
