@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from events.blocks import genesis_hash
-from events.errors import AssayError, NotAllowed, VerificationFailed, WrongNetwork
+from events.errors import AssayError, NotAllowed, Unreachable, VerificationFailed, WrongNetwork
 from projections.chain import Final as FinalBlock
 from projections.concerns import Concerns
 from projections.read_model_rows import Rows, write_rows
@@ -60,6 +60,7 @@ class Connection(aiosqlite.Connection):
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         super().__init__(connect, iter_chunk_size=64)
         self._thread.daemon = True
+        self._closing = False
 
     async def open(self) -> None:
         """Starts the thread and connects. After an error the thread has ended."""
@@ -70,9 +71,16 @@ class Connection(aiosqlite.Connection):
             raise
 
     async def apply(self, function: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """Calls ``function`` with the connection, in its thread."""
+        """Calls ``function`` with the connection, in its thread. Raises Unreachable once it is being closed."""
+        if self._closing:
+            raise Unreachable("the read model is closed", why="its node is stopping", hint="Ask again in a moment.")
         answer: Answer = await self._execute(function, self._conn)  # type: ignore[no-untyped-call]
         return answer
+
+    async def close(self) -> None:
+        """Ends the thread after all that was asked for before."""
+        self._closing = True
+        await super().close()
 
 
 class ReadModel:

@@ -10,7 +10,7 @@ import pytest
 
 from events.blocks import hash_of, sign_vote
 from events.canonical import canonical
-from events.errors import BadInput, NotAllowed, NotFound, VerificationFailed, WrongNetwork
+from events.errors import BadInput, NotAllowed, NotFound, Unreachable, VerificationFailed, WrongNetwork
 from events.receipts import receipt_signature_holds
 from projections import read_model_queries as queries
 from projections.chain import Chain, Final
@@ -199,6 +199,17 @@ async def test_writing_comes_after_restoring(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="restore comes before"):
         await opened.write([], 0, 0)
     await opened.close()
+
+
+async def test_a_closed_one_says_so(tmp_path: Path) -> None:
+    """Who asks while it is being closed is told to ask again; it is neither damaged nor a fault of the code."""
+    opened = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    await opened.restore()
+    await opened.close()
+    with pytest.raises(Unreachable, match="closed"):
+        await opened.read(lambda db: queries.status(db))
+    with pytest.raises(Unreachable, match="closed"):
+        await opened.vote_of(1)
 
 
 async def test_nobody_votes_twice(model: ReadModel) -> None:
