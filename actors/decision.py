@@ -32,7 +32,7 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Struct
 
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.envelope import parse, wrap
 from events.errors import Refused
 from schemas.blocks import Outcome
@@ -63,7 +63,7 @@ def draft_from_json(data: bytes) -> Draft:
             if name in fields:
                 raise Refused(Malformed(detail=f"the signer adds `{name}`: leave it out"))
         return Draft(canonical(fields))
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Refused(Malformed(detail=str(error)[:300])) from error
 
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from bus.port import Bus
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.errors import NotFound, Unreachable
 from schemas.blocks import Outcome
 from schemas.messages import QueryAnswer, QueryRefused
@@ -75,6 +75,6 @@ class QueriedLedger:
     async def _ask(self, what: str, question: Question) -> QueryAnswer | QueryRefused:
         try:
             answer: QueryAnswer | QueryRefused = _answers.decode(await self._bus.query(what, canonical(question)))
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Unreachable(f"the answer to the query {what} cannot be read", why=str(error)) from error
         return answer

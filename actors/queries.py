@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from bus.port import Handler
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.errors import AssayError, BadInput, NotFound, TimedOut
 from projections import read_model_queries as rows
 from projections.proofs import state_bundle
@@ -148,7 +148,7 @@ def _parsed(decoder: msgspec.json.Decoder[AnyQuestion], data: bytes) -> AnyQuest
         )
     try:
         return decoder.decode(data or b"{}")
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             "the question cannot be read",
             why=str(error)[:300],

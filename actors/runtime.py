@@ -51,6 +51,7 @@ from actors.speaker import Hearsay, Lost, NextNonce, Speaker, Used
 from actors.store import Batch, DeadLetter, Store
 from actors.voice import Voice, spoken
 from bus.port import Bus, Clock
+from events.canonical import UNREADABLE
 from events.envelope import parse
 from events.errors import AssayError, BusError, Divergence, SequenceGap, TimedOut, Unreachable, WrongNetwork
 from events.keys import Key
@@ -494,7 +495,7 @@ _feed_messages = msgspec.json.Decoder(FeedMessage)
 def _feed_message(data: bytes) -> FeedMessage | Unreadable:
     try:
         return _feed_messages.decode(data)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         return Unreadable(data, str(error))
 
 

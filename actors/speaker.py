@@ -15,6 +15,7 @@ from actors import telemetry
 from actors.ledger import Ledger
 from actors.voice import Voice
 from bus.port import Bus, Clock
+from events.canonical import UNREADABLE
 from events.errors import BusError, TimedOut
 from schemas.blocks import Outcome
 from schemas.messages import EventRefused
@@ -134,7 +135,7 @@ class Speaker:
         async for message in self._bus.listen_live(self._voice.address, "refused"):
             try:
                 refused = _refusals.decode(message.data)
-            except msgspec.MsgspecError:
+            except UNREADABLE:
                 continue  # anyone may talk here
             if isinstance(refused.event, str):
                 await self._learn(Hearsay(refused.event, refused.refusal))

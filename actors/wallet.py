@@ -37,7 +37,7 @@ from actors.runtime import Runtime, Speaking, own_feed
 from actors.store import Store
 from actors.wallet_policy import Allowed, Denied, Policy, Spending, decide
 from bus.port import Bus, Clock
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.envelope import MAX_EVENT_BYTES
 from events.errors import AssayError, Refused
 from events.keys import Key
@@ -179,7 +179,7 @@ class Door:
             return _closed("TOO_LARGE", f"{len(data)} bytes, the limit is {LARGEST_REQUEST}", HINTS["TOO_LARGE"])
         try:
             request = _requests.decode(data)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        except UNREADABLE as error:
             return _closed("MALFORMED", str(error)[:300], 'Send {"event":{"type":…},"key":"…"}, the key your own.')
         if self._asking >= MOST_ASKING:
             return _closed("WALLET_BUSY", f"{self._asking} requests are being answered", "Ask again later.")

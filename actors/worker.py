@@ -17,7 +17,7 @@ from actors.sandbox import Progress as Progressing
 from actors.sandbox_messages import RESULT_NAME
 from actors.services.matmul import result_size
 from bus.port import Bus, Clock
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.errors import BlobMismatch, BlobUnavailable, BusError, TimedOut, Unreachable
 from schemas.messages import Progress, QueryAnswer, QueryRefused
 from schemas.queries import JobQuestion
@@ -156,5 +156,5 @@ class SandboxWorker:
 def _decoded(data: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[Answer]) -> Answer:
     try:
         return decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise Unreachable("a node's answer cannot be read", why=str(error)) from error

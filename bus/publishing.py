@@ -16,6 +16,7 @@ from msgspec import Struct
 from nats.aio.msg import Msg
 
 from bus.connection import NO_RESPONDERS, STATUS, Connection
+from events.canonical import UNREADABLE
 from events.errors import BusError, FenceRefused, InboxFull, MessageTooLarge, Unreachable
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
@@ -208,7 +209,7 @@ class Publisher:
             return
         try:
             answer = _answers.decode(message.data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             log.warning("not_an_acknowledgement", data=message.data[:200])
             return
         self._settle(token, answer.seq if answer.error is None else _fate_of(answer.error))

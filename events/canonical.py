@@ -5,9 +5,12 @@ No floats and no nulls exist in any record, so none can be encoded.
 """
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+# What msgspec's JSON decoders raise for a stranger's bytes: no JSON or another record, no UTF-8, nested too deeply.
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _encoder = msgspec.json.Encoder(order="sorted")
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from actors.command_line.options import Network
+from events.canonical import UNREADABLE
 from events.errors import BadInput
 
 LOCAL: Final = ".assay"
@@ -63,7 +64,7 @@ def load_context(directory: Path | None = None) -> Context | None:
         return msgspec.json.decode(path.read_bytes(), type=Context)
     except FileNotFoundError:
         return None
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise BadInput(
             f"{path} is not a context", why=str(error), hint="Remove it; a devnet writes it anew."
         ) from error

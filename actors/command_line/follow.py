@@ -11,6 +11,7 @@ from actors.command_line.output import Output
 from actors.command_line.sentences import happened
 from actors.matching import Waiting, why_waiting
 from bus.port import LiveListener
+from events.canonical import UNREADABLE
 from events.errors import BusError, NotFound, TimedOut
 from schemas import queries
 from schemas.messages import Progress
@@ -102,7 +103,7 @@ async def _tell_progress(listener: LiveListener, output: Output, job_id: str) ->
     async for message in listener:
         try:
             progress = msgspec.json.decode(message.data, type=Progress)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
         step = (progress.stage, progress.done_bps // 2_500)
         if progress.job == job_id and step != said:

@@ -13,7 +13,7 @@ from actors.command_line.options import Network
 from actors.command_line.output import only_errors
 from bus.port import Bus
 from events import errors
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.errors import AssayError, BusError, Unreachable
 from schemas import queries
 from schemas.genesis import Genesis
@@ -57,7 +57,7 @@ class Line(Struct, frozen=True):
             found = _answers.decode(data)
             if isinstance(found, QueryAnswer):
                 return msgspec.json.decode(found.value, type=answer), found.height
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise BusError(f"a node's answer to {what!r} cannot be read", why=str(error)) from error
         raise error_of(found.problem)
 

@@ -1,6 +1,7 @@
 """Saying one event and waiting for what becomes of it."""
 
 import asyncio
+import re
 from typing import Any, Final
 
 import msgspec
@@ -10,16 +11,20 @@ from actors.command_line.network import Line
 from actors.command_line.options import Consent
 from actors.decision import complete, draft
 from bus.port import LiveListener
+from events.canonical import UNREADABLE
 from events.envelope import SignedEvent, sign
-from events.errors import NotFound, Refused, TimedOut
+from events.errors import BadInput, NotFound, Refused, TimedOut
 from events.keys import Key
 from schemas.blocks import Failed
 from schemas.events import Body
 from schemas.messages import EventRefused
 from schemas.queries import AccountQuestion, EventAnswer, EventQuestion, NonceAnswer
+from schemas.refusals import Malformed
 
 FIRST_LOOK_S: Final = 0.02
 LONGEST_LOOK_S: Final = 0.25
+# As the decoder names a misfit, and as people read it.
+_MISFIT: Final = re.compile(r"^E(?P<what>xpected .*) - at `\$\.(?P<field>.*)`$")
 
 
 class Said(Struct, frozen=True):
@@ -30,14 +35,23 @@ class Said(Struct, frozen=True):
 
 
 async def unsigned(line: Line, sender: str, record: type[Body], consent: Consent, **fields: Any) -> Body:
-    """The event with chain, the sender's next nonce and the gas price filled in. Raises Refused(Malformed)."""
+    """The event with chain, the sender's next nonce and the gas price filled in. Raises BadInput where a value
+    is out of its bounds."""
     found = await line.ask("nonce", AccountQuestion(address=sender), NonceAnswer)
     gas_price = consent.gas_price
     if gas_price is None:
         gas_price = (await line.genesis()).parameters.min_gas_price
-    return complete(
-        draft(record, **fields), chain=line.place.chain, sender=sender, gas_price=gas_price, nonce=found.nonce
-    )
+    try:
+        return complete(
+            draft(record, **fields), chain=line.place.chain, sender=sender, gas_price=gas_price, nonce=found.nonce
+        )
+    except Refused as error:
+        if not isinstance(error.refusal, Malformed):
+            raise
+        why = _MISFIT.sub(r"\g<field>: e\g<what>", error.refusal.detail)
+        raise BadInput(
+            "what was asked for does not fit into an event", why=why, hint="See --help of this command."
+        ) from error
 
 
 async def say(line: Line, event: Body, key: Key) -> Said:
@@ -85,7 +99,7 @@ async def _first_refusal(listener: LiveListener, signed: SignedEvent) -> EventRe
     async for message in listener:
         try:
             found = msgspec.json.decode(message.data, type=EventRefused)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             continue
         if found.event == signed.id:
             return found

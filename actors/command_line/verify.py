@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from cyclopts import Parameter
+from msgspec import Struct
 
 from actors.command_line.checks import Checks
 from actors.command_line.context import load_context
@@ -13,7 +14,7 @@ from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output, plain
 from actors.command_line.sentences import in_words, short
 from events.blocks import decode_genesis, genesis_hash
-from events.canonical import canonical
+from events.canonical import UNREADABLE, canonical
 from events.errors import BadInput, VerificationFailed
 from events.receipts import receipt_signature_holds
 from projections.proofs import ProvenEvent, ProvenState, verify_bundle
@@ -34,6 +35,9 @@ GenesisFile = Annotated[
 ]
 
 
+File = Annotated[Path, Parameter(help="The file to check.")]
+
+
 def load_genesis(file: Path | None) -> Genesis | None:
     """The genesis of the file, else of the context, else None. Raises BadInput."""
     if file is None:
@@ -51,11 +55,11 @@ def read_record(file: Path, kind: type[Value]) -> Value:
     try:
         # Parts whose very bytes are signed or hashed are canonical JSON; so is this, whatever the file looks like.
         return msgspec.json.decode(canonical(msgspec.json.decode(data)), type=kind)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise BadInput(f"{file} cannot be read", why=str(error), hint="Write it with -o json.") from error
 
 
-def verify_receipt(file: Path, /, *, genesis: GenesisFile = None, display: Display = DISPLAY) -> None:
+def verify_receipt(file: File, /, *, genesis: GenesisFile = None, display: Display = DISPLAY) -> None:
     """Check a receipt as `assay receipt JOB -o json` writes it: its signatures, and against the genesis that the job
     was settled in a final block with just this receipt."""
     output = Output(display)
@@ -64,15 +68,25 @@ def verify_receipt(file: Path, /, *, genesis: GenesisFile = None, display: Displ
     signed = answer.receipt if isinstance(answer, ReceiptAnswer) else answer
     checks = Checks()
     about: dict[str, object] = {"job": signed.receipt.job_id, "chain": signed.receipt.chain_id}
-    with_list(checks, output, about, lambda: _check_receipt(checks, answer, known))
+    with_list(checks, output, about, lambda: _check_receipt(checks, answer, known), known=known is not None)
+    if known is None:
+        raise BadInput(
+            "no genesis, so nothing is proved",
+            why="it is the genesis that says who may sign for the chain",
+            hint="Name the chain's genesis file with --genesis.",
+        )
 
 
-def with_list(checks: Checks, output: Output, about: dict[str, object], run: Callable[[], None]) -> None:
-    """Runs the checks and prints their list, also when one of them fails."""
+def with_list(
+    checks: Checks, output: Output, about: dict[str, object], run: Callable[[], None], *, known: bool = True
+) -> None:
+    """Runs the checks and prints their list, also when one of them does not hold."""
     try:
         run()
-    finally:
-        checks.show(output, about)
+    except VerificationFailed:
+        checks.show(output, about, known=known)
+        raise
+    checks.show(output, about, known=known)
 
 
 def _receipt_in(file: Path) -> ReceiptAnswer | SignedReceipt:
@@ -165,6 +179,17 @@ def _check_settlement(checks: Checks, answer: ReceiptAnswer, genesis: Genesis) -
     )
 
 
+def _bundle_in(file: Path) -> ProofBundle:
+    found = read_record(file, dict[str, msgspec.Raw])
+    return read_record(file, _Answered).value if "answer" in found else read_record(file, ProofBundle)
+
+
+class _Answered(Struct, frozen=True):
+    """A node's answer around a proof."""
+
+    value: ProofBundle
+
+
 def proven(checks: Checks, claim: str, bundle: ProofBundle, genesis: Genesis) -> ProvenState | ProvenEvent:
     """What the bundle proves. Notes the check, raises VerificationFailed."""
     try:
@@ -176,13 +201,14 @@ def proven(checks: Checks, claim: str, bundle: ProofBundle, genesis: Genesis) ->
     return found
 
 
-def verify_proof(file: Path, /, *, genesis: GenesisFile = None, display: Display = DISPLAY) -> None:
-    """Check a proof of an event or of a state record, as nodes answer it, against the genesis."""
+def verify_proof(file: File, /, *, genesis: GenesisFile = None, display: Display = DISPLAY) -> None:
+    """Check a proof of an event or of a state record against the genesis: as `assay proof WHAT -o json` writes it, or
+    as a node answers it."""
     output = Output(display)
     known = load_genesis(genesis)
     if known is None:
         raise BadInput("no genesis", hint="Name the file with --genesis; its hash is the identity of the chain.")
-    bundle = read_record(file, ProofBundle)
+    bundle = _bundle_in(file)
     checks = Checks()
     header = bundle.block.header
     about: dict[str, object] = {

@@ -365,7 +365,8 @@ async def test_a_source_on_the_wrong_network_ends_the_run(tmp_path: Path) -> Non
 async def test_the_feed_is_read_on_after_a_restart(tmp_path: Path) -> None:
     """What was read is not read again; bytes that are no feed message are buried, not fatal."""
     network = SmallNetwork()
-    network.feeds[KEY.address] = [b"garbage"]
+    nested = b'{"chain":"testnet","entries":[{"event":' + b"[" * 100_000
+    network.feeds[KEY.address] = [b"garbage", b'{"chain":"\xff"}', nested]
     heights: list[object] = []
     for height in (1, 2):
         async with running(Script(lambda message: heights.append(message.height) or Done()), network, tmp_path):
@@ -374,7 +375,7 @@ async def test_the_feed_is_read_on_after_a_restart(tmp_path: Path) -> None:
             await until(lambda height=height: height in heights)
     assert heights == [1, 2]
     store = await stored(tmp_path)
-    assert [letter.code for letter in await store.dead_letters()] == ["UNREADABLE"]
+    assert [letter.code for letter in await store.dead_letters()] == ["UNREADABLE"] * 3
     await store.close()
 
 

@@ -892,6 +892,7 @@ async def test_garbage_in_the_log_is_skipped(ground: Ground, case: str) -> None:
         f"assay.devnet.blob.{FRIEND.address}.{NO_JOB}",
         "$JS.API.STREAM.PURGE.ASSAY_devnet_CHAIN",
         "$JS.API.STREAM.DELETE.ASSAY_devnet_CHAIN",
+        "$JS.API.STREAM.PURGE.ASSAY_devnet_INBOX",
     ],
 )
 async def test_an_acknowledgement_can_be_led_anywhere_without_effect(ground: Ground, reply: str) -> None:
@@ -902,8 +903,34 @@ async def test_an_acknowledgement_can_be_led_anywhere_without_effect(ground: Gro
     assert isinstance(await party.say(TransferSent, to=FRIEND.address, amount=1), Applied)
 
 
+GARBAGE: dict[str, bytes] = {
+    "nothing": b"",
+    "no text": b"\xff\xfe",
+    "no text in JSON": b'{"hint":"\xff","chain":"\xff"}',
+    "nesting": b"[" * 100_000,
+    "nesting in a field": b'{"chain":' + b"[" * 100_000,
+    "nesting in an entry": b'{"chain":"devnet","entries":[{"event":' + b"[" * 100_000,
+    "an acknowledgement": b'{"stream":"ASSAY_devnet_INBOX","seq":1}',
+}
+
+
+@pytest.mark.parametrize("topic", ["feed", "live"])
+@pytest.mark.parametrize("case", GARBAGE)
+async def test_garbage_about_an_actor_does_not_disturb_it(ground: Ground, topic: str, case: str) -> None:
+    """What is no feed message or no refusal is passed over by those that it is addressed to; they do the next job."""
+    owner = await ground.party()
+    for name in ("miner-1", "coordinator"):
+        address = ground.devnet.key(name).address
+        subject = f"assay.{ground.chain}.{topic}.{address}" + (".refused" if topic == "live" else "")
+        await ground.raw.publish(subject, GARBAGE[case])
+    job = await owner.submit_job(WORK, requirement=ground.only(ground.honest))
+    ended = await owner.ended(job)
+    assert isinstance(ended.situation, Settled)
+    assert ended.attempts == ()
+
+
 @pytest.mark.parametrize("question", [b"", b"\xff", b"null", b"[" * 100_000, b"x" * 1_000_000, b'{"address":1}'])
-@pytest.mark.parametrize("what", ["account", "job", "proof"])
+@pytest.mark.parametrize("what", ["account", "block", "job", "proof"])
 async def test_bad_questions_are_answered_with_what_is_wrong(ground: Ground, what: str, question: bytes) -> None:
     """A question that makes no sense gets a problem with code and hint, not silence."""
     answer = json.loads(await ground.bus.query(what, question))
