@@ -112,6 +112,7 @@ async def inbox_is_empty(bus: JetStreamBus) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 async def test_four_clients_are_served_while_a_fifth_floods(tmp_path: Path) -> None:
     """400 jobs at once to two miners beside tens of thousands of worthless messages: all are settled, the flooder gets
     codes, memory stays bounded, and nobody's inbox places are taken."""
