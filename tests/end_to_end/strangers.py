@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from actors.backends.cpu import CpuBackend
 from actors.devnet import Devnet
+from actors.devnet_files import PARAMETERS
 from actors.services.matmul import operands, row_root
 from actors.services.npy import write_matrix
 from bus.jetstream import JetStreamBus
@@ -49,8 +50,12 @@ from tests.end_to_end.client import Client, connect, export_log, job_fields
 # Longer than anything that goes well takes, on a machine that is busy with other tests.
 PATIENCE_S = 20.0
 COINS = 2_000_000
-# Somebody to send coins to.
+# Somebody to send coins to, and somebody whom the network does not know.
 FRIEND = Key(bytes(range(32)))
+NOBODY = Key(b"\x07" * 32)
+NO_JOB = "0" * 64
+NO_SIGNATURE = "A" * 86
+TERMS = msgspec.structs.replace(PARAMETERS, reveal_timeout_ms=1_500, max_attempts=2, min_gas_price=1)
 
 _feed = msgspec.json.Decoder(FeedMessage)
 _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)

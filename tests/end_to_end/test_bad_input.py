@@ -11,70 +11,60 @@ tests/actors/test_mempool.py and test_admission.py have it.
 import asyncio
 import hashlib
 import json
-import pickle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import pytest_asyncio
+from nats.js.errors import APIError
 
 from actors.devnet import Devnet
-from actors.devnet_files import PARAMETERS, Plan
+from actors.devnet_files import Plan
 from actors.services.npy import header_bytes
-from events.blocks import sign_block, sign_vote
-from events.canonical import canonical
-from events.envelope import MAX_EVENT_BYTES, wrap
+from events.envelope import MAX_EVENT_BYTES
 from events.errors import MessageTooLarge
-from events.keys import EVENT_DOMAIN, MULTISIG_PREFIX, Key, _with_checksum
 from events.receipts import sign_receipt
 from projections.receipts import receipt_of
 from schemas import refusals
-from schemas.blocks import Applied, Failed, Header, Vote
+from schemas.blocks import Applied, Failed
 from schemas.events import (
     Body,
-    FaucetRequested,
     JobAssigned,
     JobCancelled,
     JobCommitted,
     JobFailed,
     JobRefunded,
-    JobRevealed,
     JobSettled,
-    JobSubmitted,
     MinerRegistered,
-    Offer,
-    Requirement,
     TransferSent,
 )
 from schemas.refusals import Refusal
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
 from schemas.state import Attempt, Job, Open, Refunded, Settled
-from schemas.values import MAX_SAFE_INTEGER
-from tests.end_to_end.client import ESCROW, job_fields, seeded_work, uploaded_work
+from tests.end_to_end.bad_events import FAILED, REFUSED, UNREADABLE, multisig_address, signed_bytes
+from tests.end_to_end.bad_files import BAD_FILES, GOOD, npy
+from tests.end_to_end.bad_log import GARBAGE, IN_THE_LOG
+from tests.end_to_end.client import ESCROW, seeded_work, uploaded_work
+from tests.end_to_end.lies import LIES, PRODUCT, WORK, nothing_at_all
 from tests.end_to_end.strangers import (
     COINS,
     FRIEND,
+    NO_JOB,
+    NO_SIGNATURE,
+    NOBODY,
     PATIENCE_S,
+    TERMS,
     Ground,
     Liar,
     Party,
     gather,
     open_ground,
-    product_of,
     root_of,
-    written,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-REVEAL_TIMEOUT_MS = 1_500
-TERMS = msgspec.structs.replace(PARAMETERS, reveal_timeout_ms=REVEAL_TIMEOUT_MS, max_attempts=2, min_gas_price=1)
-NOBODY = Key(b"\x07" * 32)
-NO_JOB = "0" * 64
-NO_SIGNATURE = "A" * 86
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -99,94 +89,6 @@ async def ground(network: Ground) -> AsyncIterator[Ground]:
 # --- events that cannot be included ----------------------------------------------------------------------------------
 
 
-def signed_bytes(party: Party, body: dict[str, Any] | bytes, key: Key | None = None) -> bytes:
-    """An envelope around whatever body, with a right signature."""
-    data = body if isinstance(body, bytes) else json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
-    return wrap(data, (key or party.key).sign(EVENT_DOMAIN + data))
-
-
-def body_bytes(party: Party, **fields: Any) -> bytes:
-    return json.dumps(party.transfer(**fields), sort_keys=True, separators=(",", ":")).encode()
-
-
-def multisig_address() -> str:
-    return _with_checksum(bytes([MULTISIG_PREFIX]) + bytes(32))
-
-
-def nested(depth: int) -> bytes:
-    return b'{"x":' + b"[" * depth + b"]" * depth + b"}"
-
-
-UNREADABLE: dict[str, tuple[Callable[[Party], bytes], type[Refusal]]] = {
-    "nothing": (lambda party: b"", refusals.NotCanonical),
-    "no JSON": (lambda party: b"hello", refusals.NotCanonical),
-    "no text": (lambda party: bytes(range(256)), refusals.NotCanonical),
-    "no envelope": (body_bytes, refusals.NotCanonical),
-    "another envelope": (lambda party: signed_bytes(party, party.transfer())[:-1] + b',"x":1}', refusals.NotCanonical),
-    "a short signature": (lambda party: wrap(body_bytes(party), "A" * 85), refusals.NotCanonical),
-    "a body that is no JSON": (lambda party: signed_bytes(party, b"hello"), refusals.Malformed),
-    "a body that is no text": (lambda party: signed_bytes(party, b'{"memo":"\xff\xfe"}'), refusals.Malformed),
-    "a list as body": (lambda party: signed_bytes(party, b"[]"), refusals.Malformed),
-    "white space": (lambda party: signed_bytes(party, json.dumps(party.transfer()).encode()), refusals.NotCanonical),
-    "a float": (lambda party: signed_bytes(party, party.transfer(amount=1.0)), refusals.NotCanonical),
-    "an exponent": (
-        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":1e2')),
-        refusals.NotCanonical,
-    ),
-    "NaN": (lambda party: signed_bytes(party, party.transfer(amount=float("nan"))), refusals.Malformed),
-    "null": (lambda party: signed_bytes(party, party.transfer(memo=None)), refusals.NotCanonical),
-    "a repeated key": (
-        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":9,"amount":1')),
-        refusals.NotCanonical,
-    ),
-    "keys out of order": (
-        lambda party: signed_bytes(party, b'{"type":"transfer.sent",' + body_bytes(party)[1:-24] + b"}"),
-        refusals.NotCanonical,
-    ),
-    "an escape": (
-        lambda party: signed_bytes(party, body_bytes(party).replace(b"transfer", b"\\u0074ransfer")),
-        refusals.NotCanonical,
-    ),
-    "an unknown field": (lambda party: signed_bytes(party, party.transfer(tip=1)), refusals.Malformed),
-    "a field too few": (
-        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1,', b"")),
-        refusals.Malformed,
-    ),
-    "an unknown type": (lambda party: signed_bytes(party, party.transfer(type="bank.robbed")), refusals.UnknownType),
-    "a later version": (
-        lambda party: signed_bytes(party, party.transfer(type="transfer.sent/9")),
-        refusals.UnknownType,
-    ),
-    "no type": (lambda party: signed_bytes(party, b'{"amount":1}'), refusals.Malformed),
-    "a body of 64 KiB": (
-        lambda party: signed_bytes(party, party.transfer(memo="x" * MAX_EVENT_BYTES)),
-        refusals.TooLarge,
-    ),
-    "a long memo": (lambda party: signed_bytes(party, party.transfer(memo="x" * 257)), refusals.Malformed),
-    "nesting": (lambda party: signed_bytes(party, nested(17)), refusals.Malformed),
-    "deep nesting": (lambda party: signed_bytes(party, nested(30_000)), refusals.Malformed),
-    "a negative amount": (lambda party: signed_bytes(party, party.transfer(amount=-1)), refusals.Malformed),
-    "no amount": (lambda party: signed_bytes(party, party.transfer(amount=0)), refusals.Malformed),
-    "an amount of 2^53": (lambda party: signed_bytes(party, party.transfer(amount=2**53)), refusals.Malformed),
-    "an amount of 2^64": (lambda party: signed_bytes(party, party.transfer(amount=2**64)), refusals.Malformed),
-    "an amount of 4,000 digits": (
-        lambda party: signed_bytes(party, body_bytes(party).replace(b'"amount":1', b'"amount":' + b"9" * 4_000)),
-        refusals.Malformed,
-    ),
-    "a negative nonce": (lambda party: signed_bytes(party, party.transfer(nonce=-1)), refusals.Malformed),
-    "true for a number": (lambda party: signed_bytes(party, party.transfer(amount=True)), refusals.Malformed),
-    "text for a number": (lambda party: signed_bytes(party, party.transfer(amount="1")), refusals.Malformed),
-    "an address with a slip": (
-        lambda party: signed_bytes(party, party.transfer(to=FRIEND.address[:-1] + "A")),
-        refusals.Malformed,
-    ),
-    "a seed for an address": (
-        lambda party: signed_bytes(party, party.transfer(to="SU" + "A" * 56)),
-        refusals.Malformed,
-    ),
-}
-
-
 @pytest.mark.parametrize("case", UNREADABLE)
 async def test_what_cannot_be_read_is_refused(ground: Ground, case: str) -> None:
     """Bytes that are no event are refused on the live subject of the inbox that they lie in, with a hint."""
@@ -206,55 +108,9 @@ async def test_the_bus_does_not_send_what_is_too_large(ground: Ground, size: int
 
 async def test_the_server_does_not_store_what_is_too_large(ground: Ground) -> None:
     """The stock client gets the server's error for a message above the inbox's own limit."""
-    from nats.js.errors import APIError
-
     party = await ground.party()
     with pytest.raises(APIError, match="message size exceeds maximum allowed"):
         await ground.publish(party.address, b"x" * (MAX_EVENT_BYTES + 100_000))
-
-
-def with_signature_of(party: Party, key: Key) -> bytes:
-    return signed_bytes(party, party.transfer(), key)
-
-
-REFUSED: dict[str, tuple[Callable[[Party], bytes], Callable[[Party], Refusal]]] = {
-    "another's signature": (
-        lambda party: with_signature_of(party, NOBODY),
-        lambda party: refusals.BadSignature(sender=party.address),
-    ),
-    "a signature without the domain": (
-        lambda party: wrap(body_bytes(party), party.key.sign(body_bytes(party))),
-        lambda party: refusals.BadSignature(sender=party.address),
-    ),
-    "a signature of nothing": (
-        lambda party: wrap(body_bytes(party), NO_SIGNATURE),
-        lambda party: refusals.BadSignature(sender=party.address),
-    ),
-    "another chain": (
-        lambda party: party.signed(TransferSent, chain="mainnet", to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.WrongChain(expected="devnet", found="mainnet"),
-    ),
-    "a far nonce": (
-        lambda party: party.signed(TransferSent, nonce=1_000, to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.NonceTooFar(expected=0, found=1_000),
-    ),
-    "the last nonce": (
-        lambda party: party.signed(TransferSent, nonce=MAX_SAFE_INTEGER, to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.NonceTooFar(expected=0, found=MAX_SAFE_INTEGER),
-    ),
-    "a gas price below the minimum": (
-        lambda party: party.signed(TransferSent, gas_price=0, to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.GasPriceTooLow(minimum=1, found=0),
-    ),
-    "a gas price that it cannot pay": (
-        lambda party: party.signed(TransferSent, gas_price=COINS, to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.InsufficientBalance(needed=1_000 * COINS, available=COINS),
-    ),
-    "a gas price that nobody can pay": (
-        lambda party: party.signed(TransferSent, gas_price=MAX_SAFE_INTEGER, to=FRIEND.address, amount=1).raw,
-        lambda party: refusals.InsufficientBalance(needed=MAX_SAFE_INTEGER, available=COINS),
-    ),
-}
 
 
 @pytest.mark.parametrize("case", REFUSED)
@@ -345,101 +201,6 @@ async def test_inboxes_of_no_address_disturb_nobody(ground: Ground, owner: str) 
 # --- events that are included in vain --------------------------------------------------------------------------------
 
 
-def submission(work: MatmulInt8, **fields: Any) -> dict[str, Any]:
-    return job_fields(work) | fields
-
-
-def work_of(rows: int, inner: int, other: int, columns: int) -> MatmulInt8:
-    return MatmulInt8(
-        a=SeededMatrix(rows=rows, columns=inner, seed=NO_JOB), b=SeededMatrix(rows=other, columns=columns, seed=NO_JOB)
-    )
-
-
-FAILED: dict[str, tuple[type[Body], Callable[[Party], dict[str, Any]], Callable[[Party], Refusal]]] = {
-    "an own-transfer": (
-        TransferSent,
-        lambda party: {"to": party.address, "amount": 1},
-        lambda party: refusals.SelfTransfer(address=party.address),
-    ),
-    "more than it has": (
-        TransferSent,
-        lambda party: {"to": FRIEND.address, "amount": COINS},
-        lambda party: refusals.InsufficientBalance(needed=COINS, available=COINS - 1_000),
-    ),
-    "more than there is": (
-        TransferSent,
-        lambda party: {"to": FRIEND.address, "amount": MAX_SAFE_INTEGER},
-        lambda party: refusals.InsufficientBalance(needed=MAX_SAFE_INTEGER, available=COINS - 1_000),
-    ),
-    "a recipient that has no key": (
-        TransferSent,
-        lambda party: {"to": multisig_address(), "amount": 1},
-        lambda party: refusals.Malformed(detail="to: no user NKey with a right checksum"),
-    ),
-    "too much from the faucet": (
-        FaucetRequested,
-        lambda party: {"amount": MAX_SAFE_INTEGER},
-        lambda party: refusals.FaucetLimit(per="request", limit=TERMS.faucet_request, left=TERMS.faucet_request),
-    ),
-    "matrices that do not fit": (
-        JobSubmitted,
-        lambda party: submission(work_of(2, 3, 4, 5)),
-        lambda party: refusals.WrongShape(detail="a has 3 columns, b has 4 rows"),
-    ),
-    "a matrix that is too large": (
-        JobSubmitted,
-        lambda party: submission(work_of(16_385, 1, 1, 1)),
-        lambda party: refusals.WrongShape(detail="a.rows is 16385, at most 16384 are possible"),
-    ),
-    "an escrow that it does not have": (
-        JobSubmitted,
-        lambda party: submission(seeded_work(1), escrow=COINS),
-        lambda party: refusals.InsufficientBalance(needed=COINS, available=COINS - 10_000),
-    ),
-    "an attempt for ever": (
-        JobSubmitted,
-        lambda party: submission(seeded_work(1), timeout_ms=TERMS.max_timeout_ms + 1),
-        lambda party: refusals.TimeoutTooLong(
-            field="timeout_ms", limit_ms=TERMS.max_timeout_ms, found_ms=TERMS.max_timeout_ms + 1
-        ),
-    ),
-    "a job for ever": (
-        JobSubmitted,
-        lambda party: submission(seeded_work(1), lifetime_ms=TERMS.max_lifetime_ms + 1),
-        lambda party: refusals.TimeoutTooLong(
-            field="lifetime_ms", limit_ms=TERMS.max_lifetime_ms, found_ms=TERMS.max_lifetime_ms + 1
-        ),
-    ),
-    "a miner named twice": (
-        JobSubmitted,
-        lambda party: submission(
-            seeded_work(1), requirement=Requirement(memory_mib=0, miners=(FRIEND.address, FRIEND.address))
-        ),
-        lambda party: refusals.DuplicateEntry(entry=FRIEND.address),
-    ),
-    "an offer made twice": (
-        MinerRegistered,
-        lambda party: {
-            "name": "twice",
-            "capacity": 1,
-            "devices": ({"model": "none", "memory_mib": 0},),
-            "offers": (Offer(service="matmul.int8", unit_price=1), Offer(service="matmul.int8", unit_price=2)),
-        },
-        lambda party: refusals.DuplicateEntry(entry="matmul.int8"),
-    ),
-    "a cancellation of nothing": (
-        JobCancelled,
-        lambda party: {"job": NO_JOB},
-        lambda party: refusals.UnknownJob(job=NO_JOB),
-    ),
-    "a commitment to nothing": (
-        JobCommitted,
-        lambda party: {"job": NO_JOB, "root": NO_JOB, "result": NO_JOB, "size": 0},
-        lambda party: refusals.UnknownJob(job=NO_JOB),
-    ),
-}
-
-
 @pytest.mark.parametrize("case", FAILED)
 async def test_what_is_in_vain_fails_in_its_block(ground: Ground, case: str) -> None:
     """An event that can pay but not act is in a block with its reason: it uses its nonce and costs its fee, no more."""
@@ -490,46 +251,6 @@ async def test_only_its_owner_cancels_a_job(ground: Ground) -> None:
 # --- jobs with bad inputs --------------------------------------------------------------------------------------------
 
 
-class Booby:
-    """Leaves a file behind when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        return open, (str(self.path), "w")
-
-
-def npy(array: np.ndarray[Any, Any]) -> bytes:
-    """As `numpy.save` writes it, objects too."""
-    import io
-
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
-GOOD = np.arange(64, dtype=np.int8).reshape(8, 8)
-BAD_FILES: dict[str, Callable[[Path], bytes]] = {
-    "an empty file": lambda trap: b"",
-    "no .npy": lambda trap: b"PK\x03\x04" + bytes(200),
-    "cut short": lambda trap: npy(GOOD)[:-1],
-    "a byte too many": lambda trap: npy(GOOD) + b"\0",
-    "a header that is cut short": lambda trap: npy(GOOD)[:20],
-    "a header of 4 GiB": lambda trap: b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + npy(GOOD),
-    "a header that is code": lambda trap: npy(GOOD).replace(b"False", b"exit("),
-    "another shape": lambda trap: npy(GOOD.reshape(4, 16)),
-    "one dimension": lambda trap: npy(GOOD.reshape(64)),
-    "three dimensions": lambda trap: npy(GOOD.reshape(8, 8, 1)),
-    "a shape that overflows": lambda trap: npy(GOOD).replace(b"(8, 8), }         ", b"(4294967296, 8), }"),
-    "another type": lambda trap: npy(GOOD.astype(np.float64)),
-    "unsigned": lambda trap: npy(GOOD.astype(np.uint8)),
-    "column by column": lambda trap: npy(np.asfortranarray(np.arange(64, dtype=np.int8).reshape(8, 8))),
-    "a pickle in .npy": lambda trap: npy(np.array([[Booby(trap)]], dtype=object)),
-    "a bare pickle": lambda trap: pickle.dumps(Booby(trap)),
-}
-
-
 @pytest.mark.parametrize("case", BAD_FILES)
 async def test_a_job_with_a_bad_file_is_refunded(ground: Ground, case: str, tmp_path: Path) -> None:
     """An input that is not the matrix that the job says ends the job before any miner has it; nothing is unpickled."""
@@ -575,114 +296,6 @@ async def test_jobs_without_their_files_are_refunded(ground: Ground, tmp_path: P
 
 
 # --- miners that lie -------------------------------------------------------------------------------------------------
-
-
-WORK = seeded_work(7)
-PRODUCT = product_of(WORK)
-# How a liar goes on once it has the job. Returns when it has done all that it will do.
-Lie = Callable[[Ground, Liar, str, Path], Any]
-
-
-async def deliver(ground: Ground, liar: Liar, job: str, data: bytes, root: str, path: Path) -> None:
-    """Uploads these bytes as the result, commits to them, reveals."""
-    path.write_bytes(data)
-    digest = await ground.bus.put_blob(liar.address, path)
-    height = await liar.commit(job, root, digest, len(data))
-    assert isinstance(await liar.reveal(job, height), Applied)
-
-
-async def wrong_in_one_entry(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    wrong = PRODUCT.copy()
-    wrong[3, 5] += 1
-    await deliver(ground, liar, job, written(path.with_suffix(".1"), wrong).read_bytes(), root_of(wrong), path)
-
-
-async def another_root(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    await deliver(ground, liar, job, written(path.with_suffix(".1"), PRODUCT).read_bytes(), "ab" * 32, path)
-
-
-async def out_of_range(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    wrong = PRODUCT.copy()
-    wrong[0, 0] = 2**31 - 1
-    await deliver(ground, liar, job, written(path.with_suffix(".1"), wrong).read_bytes(), root_of(wrong), path)
-
-
-async def another_type(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    data = written(path.with_suffix(".1"), PRODUCT).read_bytes().replace(b"<i4", b"<f4")
-    await deliver(ground, liar, job, data, root_of(PRODUCT), path)
-
-
-async def another_shape(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    data = header_bytes("int32", 8, 32) + PRODUCT.tobytes()
-    await deliver(ground, liar, job, data, root_of(PRODUCT), path)
-
-
-async def pickled(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    trap = pickle.dumps(Booby(path.parent / "trap"))
-    size = len(written(path.with_suffix(".1"), PRODUCT).read_bytes())
-    await deliver(ground, liar, job, trap.ljust(size, b"\0"), root_of(PRODUCT), path)
-
-
-async def another_size(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
-    assert isinstance(await liar.reveal(job, height), Applied)
-
-
-async def a_size_of_petabytes(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, MAX_SAFE_INTEGER)
-    assert isinstance(await liar.reveal(job, height), Applied)
-
-
-async def never_revealed(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
-
-
-async def revealed_with_a_bad_signature(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    height = await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
-    receipt = receipt_of(job, await liar.job_at(job, height), ground.chain)
-    outcome = await liar.say(JobRevealed, job=job, receipt_sig=sign_receipt(receipt, NOBODY))
-    assert isinstance(outcome, Failed)
-    assert isinstance(outcome.refusal, refusals.BadReceiptSignature)
-
-
-async def revealed_before_it_was_committed(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    outcome = await liar.say(JobRevealed, job=job, receipt_sig=NO_SIGNATURE)
-    assert isinstance(outcome, Failed)
-    assert outcome.refusal == refusals.WrongSituation(job=job, situation="assigned")
-    await liar.say(JobFailed, job=job, miner=liar.address, reason="CAUGHT")
-
-
-async def committed_twice(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    await liar.commit(job, root_of(PRODUCT), "cd" * 32, 7)
-    outcome = await liar.say(JobCommitted, job=job, root=root_of(PRODUCT), result="ef" * 32, size=8)
-    assert isinstance(outcome, Failed)
-    assert outcome.refusal == refusals.WrongSituation(job=job, situation="committed")
-
-
-async def given_up(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    assert isinstance(await liar.say(JobFailed, job=job, miner=liar.address, reason="MINER_FAILED"), Applied)
-
-
-async def nothing_at_all(ground: Ground, liar: Liar, job: str, path: Path) -> None:
-    return None
-
-
-LIES: dict[str, tuple[Lie, str]] = {
-    "wrong in one entry": (wrong_in_one_entry, "RESULT_WRONG"),
-    "a root of something else": (another_root, "RESULT_WRONG"),
-    "an entry out of range": (out_of_range, "RESULT_WRONG"),
-    "of another type": (another_type, "RESULT_MALFORMED"),
-    "of another shape": (another_shape, "RESULT_MALFORMED"),
-    "a pickle": (pickled, "RESULT_MALFORMED"),
-    "of another size": (another_size, "RESULT_MALFORMED"),
-    "of nine petabytes": (a_size_of_petabytes, "RESULT_MALFORMED"),
-    "committed and never revealed": (never_revealed, "RESULT_NOT_REVEALED"),
-    "revealed with a bad signature": (revealed_with_a_bad_signature, "RESULT_NOT_REVEALED"),
-    "revealed before it is committed": (revealed_before_it_was_committed, "CAUGHT"),
-    "committed twice": (committed_twice, "RESULT_NOT_REVEALED"),
-    "given up": (given_up, "MINER_FAILED"),
-    "never": (nothing_at_all, "DEADLINE_MISSED"),
-}
 
 
 async def settled_by_the_honest(ground: Ground, owner: Party, liar: Liar, job: str, reason: str) -> Job:
@@ -799,76 +412,6 @@ async def test_a_job_whose_price_is_too_low_expires(ground: Ground) -> None:
 # --- garbage in the log ----------------------------------------------------------------------------------------------
 
 
-async def next_header(ground: Ground, proposer: str) -> Header:
-    """A header for the next block that looks right but for its roots."""
-    block = (await ground.rich.last_block())["block"]
-    header = msgspec.convert(block["header"], Header)
-    commit = tuple({"validator": vote["validator"], "sig": vote["sig"]} for vote in block["votes"])
-    fields = msgspec.structs.asdict(header) | {
-        "height": header.height + 1,
-        "parent": block["hash"],
-        "time_ms": header.time_ms + 10,
-        "proposer": proposer,
-        "commit": commit,
-    }
-    return msgspec.convert(msgspec.to_builtins(fields), Header)
-
-
-async def block_of_a_stranger(ground: Ground) -> bytes:
-    header = await next_header(ground, NOBODY.address)
-    return canonical(sign_block(header, (), NOBODY))
-
-
-async def block_in_the_name_of_a_validator(ground: Ground) -> bytes:
-    header = await next_header(ground, ground.devnet.genesis.validators[0].address)
-    return canonical(sign_block(header, (), NOBODY))
-
-
-async def block_of_a_validator_with_wrong_roots(ground: Ground) -> bytes:
-    """What a validator that breaks the rules could say."""
-    header = await next_header(ground, NOBODY.address)
-    names = [f"proposer-{number}" for number in (1, 2, 3)]
-    keys = sorted((ground.devnet.key(name) for name in names), key=lambda key: key.address)
-    key = keys[header.height % len(keys)]
-    return canonical(sign_block(msgspec.structs.replace(header, proposer=key.address, round=0), (), key))
-
-
-async def vote_of_a_stranger(ground: Ground) -> bytes:
-    header = await next_header(ground, NOBODY.address)
-    vote = Vote(block=header.parent, chain=ground.chain, height=header.height, validator=NOBODY.address)
-    return canonical(sign_vote(vote, NOBODY))
-
-
-async def vote_in_the_name_of_a_validator(ground: Ground) -> bytes:
-    header = await next_header(ground, NOBODY.address)
-    validator = ground.devnet.genesis.validators[0].address
-    vote = Vote(block=header.parent, chain=ground.chain, height=header.height, validator=validator)
-    return canonical(sign_vote(vote, NOBODY))
-
-
-def constant(data: bytes) -> Callable[[Ground], Any]:
-    async def give(ground: Ground) -> bytes:
-        return data
-
-    return give
-
-
-IN_THE_LOG: dict[str, tuple[str, Callable[[Ground], Any]]] = {
-    "nothing as a block": ("block", constant(b"")),
-    "garbage as a block": ("block", constant(b"\xff\x00garbage")),
-    "nesting as a block": ("block", constant(b"[" * 500_000)),
-    "five megabytes as a block": ("block", constant(b'{"events":[' + b"1," * 2_500_000 + b"1]}")),
-    "a stranger's block": ("block", block_of_a_stranger),
-    "a block in the name of a validator": ("block", block_in_the_name_of_a_validator),
-    "a validator's block with wrong roots": ("block", block_of_a_validator_with_wrong_roots),
-    "nothing as a vote": ("vote", constant(b"")),
-    "garbage as a vote": ("vote", constant(b"\xff\x00garbage")),
-    "nesting as a vote": ("vote", constant(b'{"a":' * 100_000)),
-    "a stranger's vote": ("vote", vote_of_a_stranger),
-    "a vote in the name of a validator": ("vote", vote_in_the_name_of_a_validator),
-}
-
-
 @pytest.mark.parametrize("case", IN_THE_LOG)
 async def test_garbage_in_the_log_is_skipped(ground: Ground, case: str) -> None:
     """What somebody with access puts into the log without being a validator, or against the rules, changes nothing."""
@@ -901,17 +444,6 @@ async def test_an_acknowledgement_can_be_led_anywhere_without_effect(ground: Gro
     await ground.raw.publish(f"assay.{ground.chain}.inbox.{party.address}", b"garbage", reply=reply)
     assert isinstance(await party.refusal(), refusals.NotCanonical)
     assert isinstance(await party.say(TransferSent, to=FRIEND.address, amount=1), Applied)
-
-
-GARBAGE: dict[str, bytes] = {
-    "nothing": b"",
-    "no text": b"\xff\xfe",
-    "no text in JSON": b'{"hint":"\xff","chain":"\xff"}',
-    "nesting": b"[" * 100_000,
-    "nesting in a field": b'{"chain":' + b"[" * 100_000,
-    "nesting in an entry": b'{"chain":"devnet","entries":[{"event":' + b"[" * 100_000,
-    "an acknowledgement": b'{"stream":"ASSAY_devnet_INBOX","seq":1}',
-}
 
 
 @pytest.mark.parametrize("topic", ["feed", "live"])
