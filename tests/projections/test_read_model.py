@@ -207,7 +207,7 @@ async def test_a_closed_one_says_so(tmp_path: Path) -> None:
     await opened.restore()
     await opened.close()
     with pytest.raises(Unreachable, match="closed"):
-        await opened.read(lambda db: queries.status(db))
+        await opened.read(queries.status)
     with pytest.raises(Unreachable, match="closed"):
         await opened.vote_of(1)
 
