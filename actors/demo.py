@@ -25,8 +25,9 @@ CLIENT_SCRIPT: Final = Path(__file__).resolve().parents[1] / "deploy" / "example
 CLIENT_TIMEOUT_S: Final = 60
 
 
-async def run_demo(network: Devnet, output: Output) -> None:
-    """Runs on a network that is up. Raises JobUnsuccessful, VerificationFailed, and whatever goes wrong."""
+async def run_demo(network: Devnet, output: Output) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Runs on a network that is up; what it found, for programs and for people. Raises JobUnsuccessful,
+    VerificationFailed, and whatever goes wrong."""
     began = time.monotonic()
     for name, pid in network.pids().items():
         output.note(f"  process {pid}  {name}")
@@ -56,9 +57,9 @@ async def run_demo(network: Devnet, output: Output) -> None:
             "audit": report,
             "took_ms": took_ms,
         }
-        output.one(value, _facts(job, receipt, block, before, after, report, took_ms))
     if not equal:
         raise VerificationFailed("the result is not NumPy's", hint="This must not happen; keep the log and report it.")
+    return value, _facts(job, receipt, block, before, after, report, took_ms)
 
 
 def _headline(output: Output, text: str) -> None:

@@ -22,8 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         sys.stdout.write(overview())
         return 0
-    from actors.command_line import problems
-
     try:
         from actors.command_line.application import run
 
@@ -36,4 +34,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001  the last frame: every error becomes a message and an exit code
+        from actors.command_line import problems
+
         return problems.report(error, words)

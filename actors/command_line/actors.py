@@ -15,7 +15,7 @@ SYSTEM = Path("/etc/assay")
 
 
 def run_actor(
-    actor: Role,
+    actor: Annotated[Role, Parameter(help="What it does.")],
     /,
     *,
     settings: Annotated[
@@ -42,7 +42,15 @@ def run_actor(
     environment = dict(os.environ)
     if settings is not None:
         environment["ASSAY_CONFIG"] = str(settings)
-    found = load_settings(flags, environment, (Path(f"{actor}.toml"), SYSTEM / f"{actor}.toml"))
+    files = (Path(f"{actor}.toml"), SYSTEM / f"{actor}.toml")
+    named = chain or environment.get("ASSAY_CHAIN") or environment.get("ASSAY_CONFIG")
+    if not named and not any(file.is_file() for file in files):
+        raise BadInput(
+            f"no settings for the {actor}",
+            why=f"neither {files[0]} nor {files[1]} exists",
+            hint="Name a file with --settings; deploy/ in the sources has one for each actor.",
+        )
+    found = load_settings(flags, environment, files)
     if not found.genesis:
         raise BadInput("no genesis", why="the settings name none", hint="Set genesis in the settings, or --genesis.")
     _run(actor, found, environment)

@@ -7,9 +7,9 @@ from typing import Final
 from events.errors import BadInput
 from schemas.values import MAX_SAFE_INTEGER, MICRO_PER_ASY
 
-_AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,10})(?:\.(?P<rest>[0-9]{1,6}))?")
+_AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,30})(?:\.(?P<rest>[0-9]{1,6}))?")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_MICRO: Final = re.compile(r"(?P<micro>[0-9]{1,16})u")
+_MICRO: Final = re.compile(r"(?P<micro>[0-9]{1,30})u")
 
 
 def micro_of(text: str) -> int:
@@ -28,13 +28,13 @@ def micro_of(text: str) -> int:
     return micro
 
 
-def check_digest(text: str, what: str) -> None:
+def check_digest(text: str, what: str, hint: str = "Copy it whole; `assay job list` shows the ids of jobs.") -> None:
     """Raises BadInput unless the text is a SHA-256 as it is written here; ``what`` names it."""
     if _DIGEST.fullmatch(text) is None:
         raise BadInput(
             f"{text[:80]!r} is not {what}",
             why="that has 64 hexadecimal digits in lower case",
-            hint="Copy it whole; `assay job list` shows the ids of jobs.",
+            hint=hint,
         )
 
 

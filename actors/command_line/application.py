@@ -1,13 +1,15 @@
 """The cyclopts application, made from the table of verbs; a verb's module is imported when it is called."""
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 from cyclopts import App
 
 from actors.command_line.verbs import SECTIONS, SUMMARY, Group, Verb
 
 _PACKAGE = "actors.command_line"
+HELP: Final = ("--help", "-h")
 
 
 def _release() -> str:
@@ -17,8 +19,12 @@ def _release() -> str:
         return "not installed"
 
 
-def application() -> App:
-    """A new application; errors come out as exceptions, for `actors.command_line.main` to report."""
+def application(words: Sequence[str] = ()) -> App:
+    """A new application; errors come out as exceptions, for `actors.command_line.main` to report.
+
+    The help of the verb that ``words`` ask about comes from its function; to list the others, none is imported.
+    """
+    asked = tuple(words[: len(words) - 1]) if words and words[-1] in HELP else ()
     app = App(
         name="assay",
         help=SUMMARY,
@@ -34,20 +40,20 @@ def application() -> App:
             if isinstance(entry, Group):
                 group = App(name=entry.name, help=entry.help, version=_release)
                 for verb in entry.verbs:
-                    _add(group, verb)
+                    _add(group, verb, asked=asked == (entry.name, verb.name))
                 app.command(group)
             else:
-                _add(app, entry)
+                _add(app, entry, asked=asked == (entry.name,))
     app.register_install_completion_command()
     return app
 
 
-def _add(app: App, verb: Verb) -> None:
-    options: dict[str, Any] = {"name": verb.name, "help": verb.help}
+def _add(app: App, verb: Verb, *, asked: bool) -> None:
+    options: dict[str, Any] = {"name": verb.name} if asked else {"name": verb.name, "help": verb.help}
     app.command(f"{_PACKAGE}.{verb.function}", **options)
 
 
 def run(words: list[str]) -> int:
     """Runs one command line. A verb returns its exit code, or None for 0. Raises AssayError and CycloptsError."""
-    result = application()(words)
+    result = application(words)(words)
     return result if isinstance(result, int) else 0

@@ -40,13 +40,16 @@ class Checks:
         """Notes a check that failed by an error, which the caller raises again."""
         self._checks.append(Check(claim=claim, result="failed", detail=difference))
 
-    def show(self, output: Output, about: dict[str, object]) -> None:
-        """Prints the checks."""
-        passed = all(check.result != "failed" for check in self._checks)
+    def show(self, output: Output, about: dict[str, object], *, known: bool = True) -> None:
+        """Prints the checks. Nothing has ``passed`` unless it is ``known`` who may sign: anyone can sign anything."""
+        failed = any(check.result == "failed" for check in self._checks)
+        skipped = sum(check.result == "skipped" for check in self._checks)
+        passed = known and not failed
         marks = {"passed": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
         lines = "\n".join(
             f"{marks[check.result]}  {check.claim}" + (f": {check.detail}" if check.detail else "")
             for check in self._checks
         )
-        facts = about | {"checks": lines, "verdict": "passed" if passed else "failed"}
+        verdict = "failed" if failed else "passed" if known else "incomplete"
+        facts = about | {"checks": lines, "verdict": verdict + (f", {skipped} checks skipped" if skipped else "")}
         output.one(about | {"passed": passed, "checks": self._checks}, facts)

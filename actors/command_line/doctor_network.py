@@ -82,7 +82,8 @@ async def _clock(line: Line) -> Finding:
 async def _nodes(line: Line) -> Finding:
     status = await line.ask("status", Question(), StatusAnswer)
     behind = await line.bus.chain_end() - status.position
-    finding = f"height {status.height}, genesis {status.genesis[:16]}…, {behind} messages behind the log"
+    messages = "1 message" if behind == 1 else f"{behind} messages"
+    finding = f"height {status.height}, genesis {status.genesis[:16]}…, {messages} behind the log"
     if behind < 1_000:
         return Finding(check="nodes", result="ok", finding=finding)
     return Finding(check="nodes", result="warning", finding=finding, fix="The node that answered is catching up.")

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from msgspec import UNSET, Struct
 
 from actors.command_line.amounts import micro_of
@@ -20,6 +20,7 @@ from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import short, work_in_words
 from actors.matching import Wanted, eligible, why_unmatched
 from events.errors import BadInput, Refused
+from events.keys import public_key_of
 from projections.execute import fee_of
 from projections.jobs import shape_refusal
 from schemas.events import JobSubmitted, Requirement
@@ -31,6 +32,7 @@ HOW_VERIFIED: Final = "all entries, by Freivalds' check in exact arithmetic with
 _SEEDED: Final = re.compile(r"seed:(?P<seed>[0-9a-f]{64}):(?P<rows>[0-9]{1,6})x(?P<columns>[0-9]{1,6})")
 _RANDOM: Final = re.compile(r"random:(?P<rows>[0-9]{1,6})x(?P<columns>[0-9]{1,6})")
 LARGEST_HEADER: Final = 8_192
+POSITIVE: Final = validators.Number(gte=1)
 
 
 class Operand(Struct, frozen=True):
@@ -40,6 +42,13 @@ class Operand(Struct, frozen=True):
     file: Path | None = None
 
 
+class Candidate(Struct, frozen=True):
+    """A miner that could do it, and its price."""
+
+    miner: str
+    price: int
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """What would happen now: who could do it, in order, and what it would cost."""
 
@@ -47,36 +56,37 @@ class Plan(Struct, frozen=True, kw_only=True):
     units: int
     escrow: int
     fee: int
-    candidates: list[tuple[str, int]]
+    candidates: list[Candidate]
     code: str
     sentence: str
     verified: str = HOW_VERIFIED
 
 
 async def submit(
-    service: str,
-    a: str,
-    b: str,
+    service: Annotated[str, Parameter(help="What shall be done: matmul.int8.")],
+    a: Annotated[str, Parameter(help="The first matrix: FILE.npy, random:ROWSxCOLUMNS or seed:HEX:ROWSxCOLUMNS.")],
+    b: Annotated[str, Parameter(help="The second matrix.")],
     /,
     *,
     escrow: Annotated[
         str | None, Parameter(help="The most to pay, in ASY; else the price of the cheapest miner that could do it.")
     ] = None,
-    memory: Annotated[int, Parameter(help="MiB that one device of the miner must have.")] = 0,
+    memory: Annotated[
+        int, Parameter(validator=validators.Number(gte=0), help="MiB that one device of the miner must have.")
+    ] = 0,
     miner: Annotated[list[str] | None, Parameter(negative=(), help="Only these miners; repeat it.")] = None,
-    attempt_seconds: Annotated[int, Parameter(name="--attempt", help="Seconds for one attempt.")] = 60,
-    lifetime_seconds: Annotated[int, Parameter(name="--lifetime", help="Seconds to wait for a miner.")] = 600,
+    attempt_seconds: Annotated[int, Parameter(name="--attempt", validator=POSITIVE, help="Seconds per attempt.")] = 60,
+    lifetime_seconds: Annotated[
+        int, Parameter(name="--lifetime", validator=POSITIVE, help="Seconds to wait for a miner.")
+    ] = 600,
     no_wait: Annotated[bool, Parameter(negative=(), help="Print the job's id and do not follow it.")] = False,
     network: Network = NETWORK,
     signer: Signer = SIGNER,
     consent: Consent = CONSENT,
     display: Display = DISPLAY,
 ) -> None:
-    """Show the plan, upload the inputs, submit the job, and follow it to its receipt.
-
-    SERVICE is matmul.int8. A and B are .npy files of int8, or seed:HEX:ROWSxCOLUMNS (made from the seed, nothing is
-    uploaded), or random:ROWSxCOLUMNS (the same with a new seed).
-    """
+    """Show the plan, upload the inputs, submit the job, and follow it to its receipt. A matrix is a .npy file of int8;
+    or seed:…, made from the seed, so that nothing is uploaded; or random:…, the same with a new seed."""
     if service != MATMUL:
         raise BadInput(f"{service!r} is not a service", hint=f"There is {MATMUL}.")
     output = Output(display)
@@ -84,6 +94,8 @@ async def submit(
     work = MatmulInt8(a=operands[0].matrix, b=operands[1].matrix)
     if refusal := shape_refusal(work):
         raise Refused(refusal)
+    for address in miner or ():
+        public_key_of(address)
     requirement = Requirement(memory_mib=memory, miners=tuple(miner) if miner else UNSET)
     async with connect(network) as line:
         sender = own_address(signer)
@@ -137,11 +149,14 @@ def _operand_in(file: Path) -> Operand:
 
     from actors.services.npy import open_matrix, read_header
 
-    with file.open("rb") as opened:
-        header = read_header(opened.read(LARGEST_HEADER))
-        opened.seek(0)
-        digest = file_digest(opened, "sha256").hexdigest()
-    open_matrix(file, "int8", header.rows, header.columns)
+    try:
+        with file.open("rb") as opened:
+            header = read_header(opened.read(LARGEST_HEADER))
+            opened.seek(0)
+            digest = file_digest(opened, "sha256").hexdigest()
+        open_matrix(file, "int8", header.rows, header.columns)
+    except BadInput as error:
+        raise BadInput(f"{file} cannot be an operand", why=error.why, hint=error.hint) from error
     return Operand(BlobMatrix(rows=header.rows, columns=header.columns, digest=digest), file)
 
 
@@ -175,17 +190,17 @@ def _plan(wanted: Wanted, miners: dict[str, Miner], fee: int) -> Plan:
         units=units_of(wanted.work),
         escrow=wanted.escrow,
         fee=fee,
-        candidates=eligible(wanted, miners),
+        candidates=[Candidate(address, price) for address, price in eligible(wanted, miners)],
         code=waiting.code,
         sentence=waiting.sentence,
     )
 
 
 def _plan_facts(plan: Plan) -> dict[str, object]:
-    who = ", ".join(f"{short(address)} for {asy(price)}" for address, price in plan.candidates[:3])
+    who = ", ".join(f"{short(found.miner)} for {asy(found.price)}" for found in plan.candidates[:3])
     more = len(plan.candidates) - 3
     return {
-        "work": f"{plan.work}, {plan.units:,} units",
+        "work": f"{plan.work}, {plan.units:,} unit{'s' if plan.units > 1 else ''}",
         "escrow": f"{asy(plan.escrow)}, fee {asy(plan.fee)}",
         "miners": (who + (f" and {more} more" if more > 0 else "")) or f"none now. {plan.code}: {plan.sentence}",
         "verified": plan.verified,

@@ -1,31 +1,29 @@
 """``assay job show|list|watch|why|cancel|result``."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from msgspec import UNSET, UnsetType
 
 from actors.command_line.amounts import check_digest, moment
 from actors.command_line.follow import Ending, follow
 from actors.command_line.ledger import all_miners, receipt_facts
 from actors.command_line.network import Line, connect
-from actors.command_line.options import CONSENT, DISPLAY, NETWORK, SIGNER, Consent, Display, Network, Signer
-from actors.command_line.output import Output, asy
+from actors.command_line.options import CONSENT, DISPLAY, NETWORK, SIGNER, Consent, Display, JobId, Network, Signer
+from actors.command_line.output import Output, asy, check_target
 from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import happened, operand_in_words, short, work_in_words
 from actors.matching import why_waiting
-from events.errors import JobUnsuccessful, NotFound
+from events.errors import JobUnsuccessful, NotAllowed, NotFound
+from events.keys import public_key_of
 from projections.execute import fee_of
 from schemas import queries
 from schemas.events import JobCancelled
-from schemas.state import Assigned, Committed, Job, Revealed, Settled, situation_of
+from schemas.state import Assigned, Committed, Job, Open, Revealed, Settled, situation_of
 
-Situation = Annotated[
-    str | None,
-    Parameter(help="Only these: open, assigned, committed, revealed, settled, refunded or cancelled."),
-]
+Situation = Literal["open", "assigned", "committed", "revealed", "settled", "refunded", "cancelled"]
 
 
 async def find_job(line: Line, job: str) -> queries.JobAnswer:
@@ -34,7 +32,7 @@ async def find_job(line: Line, job: str) -> queries.JobAnswer:
     return await line.ask("job", queries.JobQuestion(job=job), queries.JobAnswer)
 
 
-async def show(job: str, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
+async def show(job: JobId, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
     """One job with its history."""
     async with connect(network) as line:
         found = await find_job(line, job)
@@ -65,14 +63,18 @@ async def list_jobs(
     *,
     owner: Annotated[str | None, Parameter(help="Only those of this address.")] = None,
     mine: Annotated[bool, Parameter(negative=(), help="Only your own.")] = False,
-    situation: Situation = None,
-    limit: Annotated[int, Parameter(help="No more than this many.")] = queries.DEFAULT_PAGE,
+    situation: Annotated[Situation | None, Parameter(help="Only those in this situation.")] = None,
+    limit: Annotated[
+        int, Parameter(validator=validators.Number(gte=1), help="No more than this many.")
+    ] = queries.DEFAULT_PAGE,
     network: Network = NETWORK,
     signer: Signer = SIGNER,
     display: Display = DISPLAY,
 ) -> None:
     """Jobs, newest first."""
     output = Output(display)
+    if owner is not None:
+        public_key_of(owner)
     wanted: Any = own_address(signer) if mine else owner or UNSET
     entries: list[queries.JobEntry] = []
     cursor: str | UnsetType = UNSET
@@ -91,7 +93,7 @@ async def list_jobs(
             cursor = page.next
     output.many(entries, [_row(entry.id, entry.job) for entry in entries])
     if not entries:
-        output.note("No such job.")
+        output.note("No jobs." if wanted is UNSET and situation is None else "No such jobs.")
 
 
 def _row(job_id: str, job: Job) -> dict[str, object]:
@@ -106,10 +108,13 @@ def _row(job_id: str, job: Job) -> dict[str, object]:
 
 
 async def watch(
-    job: str,
+    job: JobId,
     /,
     *,
-    for_seconds: Annotated[int | None, Parameter(help="Give up after this many seconds, with exit code 6.")] = None,
+    for_seconds: Annotated[
+        int | None,
+        Parameter(validator=validators.Number(gte=1), help="Give up after this many seconds, with exit code 6."),
+    ] = None,
     network: Network = NETWORK,
     display: Display = DISPLAY,
 ) -> None:
@@ -134,7 +139,7 @@ def finish(output: Output, ending: Ending) -> None:
     output.one(ending.receipt, receipt_facts(ending.receipt.receipt))
 
 
-async def why(job: str, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
+async def why(job: JobId, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
     """Why a job is where it is, as a code and a sentence."""
     async with connect(network) as line:
         found = await find_job(line, job)
@@ -145,7 +150,7 @@ async def why(job: str, /, *, network: Network = NETWORK, display: Display = DIS
 
 
 async def cancel(
-    job: str,
+    job: JobId,
     /,
     *,
     network: Network = NETWORK,
@@ -157,7 +162,9 @@ async def cancel(
     output = Output(display)
     async with connect(network) as line:
         found = await find_job(line, job)
-        event = await unsigned(line, own_address(signer), JobCancelled, consent, job=job)
+        sender = own_address(signer)
+        _check_cancellable(found, sender)
+        event = await unsigned(line, sender, JobCancelled, consent, job=job)
         facts: dict[str, object] = {
             "job": job,
             "situation": situation_of(found.job),
@@ -173,9 +180,26 @@ async def cancel(
     output.one(value, facts | {"situation": "cancelled", "height": said.answer.height})
 
 
+def _check_cancellable(found: queries.JobAnswer, sender: str) -> None:
+    """Raises NotAllowed where the rules would refuse, which costs the fee all the same."""
+    if not isinstance(found.job.situation, Open):
+        raise NotAllowed(
+            "the job cannot be cancelled",
+            why=f"it is {situation_of(found.job)}; only an open one can",
+            hint=f"See `assay job why {found.id}`.",
+            situation=situation_of(found.job),
+        )
+    if found.job.owner != sender:
+        raise NotAllowed(
+            "only its owner can cancel a job",
+            why=f"that is {found.job.owner}, the key is that of {sender}",
+            hint="Choose the owner's key with --wallet or --seed-file.",
+        )
+
+
 async def result(
-    job: str,
-    file: Path,
+    job: JobId,
+    file: Annotated[Path, Parameter(help="Where the result goes; a file of this name is replaced.")],
     /,
     *,
     network: Network = NETWORK,
@@ -183,6 +207,7 @@ async def result(
 ) -> None:
     """Download the result of a job into FILE; its digest is checked on the way."""
     output = Output(display)
+    check_target(file)
     async with connect(network) as line:
         found = (await find_job(line, job)).job
         if not isinstance(found.situation, Revealed | Settled):

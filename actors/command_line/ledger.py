@@ -7,7 +7,18 @@ from msgspec import UNSET
 
 from actors.command_line.amounts import check_digest, duration, micro_of, moment
 from actors.command_line.network import Line, connect
-from actors.command_line.options import CONSENT, DISPLAY, NETWORK, SIGNER, Consent, Display, Network, Signer
+from actors.command_line.options import (
+    CONSENT,
+    DISPLAY,
+    NETWORK,
+    SIGNER,
+    Address,
+    Consent,
+    Display,
+    JobId,
+    Network,
+    Signer,
+)
 from actors.command_line.output import Output, asy, plain
 from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
@@ -22,7 +33,7 @@ from schemas.refusals import code_of
 
 
 async def account(
-    address: str | None = None,
+    address: Address | None = None,
     /,
     *,
     network: Network = NETWORK,
@@ -44,8 +55,8 @@ async def account(
 
 
 async def transfer(
-    to: str,
-    amount: str,
+    to: Address,
+    amount: Annotated[str, Parameter(help="ASY, as 1.5, or micro-ASY, as 1500000u.")],
     /,
     *,
     memo: Annotated[str | None, Parameter(help="A remark of at most 256 characters; anyone can read it.")] = None,
@@ -109,8 +120,16 @@ async def miners(*, network: Network = NETWORK, display: Display = DISPLAY) -> N
         output.note("No miner has registered yet.")
 
 
-async def block(which: str | None = None, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
+async def block(
+    which: Annotated[str | None, Parameter(help="Height or hash.")] = None,
+    /,
+    *,
+    network: Network = NETWORK,
+    display: Display = DISPLAY,
+) -> None:
     """One block, by height or hash; without either, the newest."""
+    if which is not None:
+        _block_question(which)
     async with connect(network) as line:
         if which is None:
             status = await line.ask("status", queries.Question(), queries.StatusAnswer)
@@ -138,7 +157,7 @@ async def block(which: str | None = None, /, *, network: Network = NETWORK, disp
 def _block_question(which: str, cursor: Any = UNSET) -> queries.BlockQuestion:
     if which.isdecimal() and len(which) <= 16:
         return queries.BlockQuestion(height=int(which), cursor=cursor)
-    check_digest(which, "the height or the hash of a block")
+    check_digest(which, "a height, nor the hash of a block", "Name a height, as 12, or copy the hash whole.")
     return queries.BlockQuestion(hash=which, cursor=cursor)
 
 
@@ -152,7 +171,7 @@ def _outcome_in_words(outcome: Outcome) -> str:
             return f"{outcome.job}  deadline: {outcome.reason}"
 
 
-async def receipt(job: str, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
+async def receipt(job: JobId, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:
     """The receipt of a settled job. With -o json it comes with its proofs: keep it in a file, and `assay verify receipt
     FILE` checks it offline."""
     check_digest(job, "the id of a job")

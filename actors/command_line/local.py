@@ -1,21 +1,24 @@
 """``assay devnet`` and ``assay demo``: a network on this machine."""
 
 import asyncio
+import os
+import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 from msgspec import UNSET
 
-from actors.command_line.context import Context, local_home, save_context
+from actors.command_line.context import Context, load_context, local_home, save_context
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output, asy, only_errors, styled
 from actors.devnet import Devnet
 from actors.devnet_files import BALANCES, CLIENT, WALLET, Plan
 from schemas.values import MICRO_PER_ASY
 
+Facts = dict[str, Any]
 Directory = Annotated[
     Path | None, Parameter(help="Where the network keeps its state; without it, all is lost at the end.")
 ]
@@ -24,27 +27,29 @@ Directory = Annotated[
 async def devnet(
     *,
     directory: Directory = None,
-    proposers: Annotated[int, Parameter(help="1 to 7.")] = 3,
-    miners: Annotated[int, Parameter(help="How many.")] = 2,
-    port: Annotated[int, Parameter(help="Of the NATS server; 0 takes a free one.")] = 0,
+    proposers: Annotated[int, Parameter(validator=validators.Number(gte=1, lte=7), help="1 to 7.")] = 3,
+    miners: Annotated[int, Parameter(validator=validators.Number(gte=0, lte=100), help="0 to 100.")] = 2,
+    port: Annotated[
+        int,
+        Parameter(validator=validators.Number(gte=0, lte=65_535), help="Of the NATS server; 0 takes a free one."),
+    ] = 0,
     display: Display = DISPLAY,
 ) -> None:
-    """A whole network on this machine, until Ctrl-C: NATS, proposers, a coordinator, miners, a wallet.
-
-    Commands in the same directory find it by themselves, through .assay/context.json.
-    """
+    """A whole network on this machine, until Ctrl-C: NATS, proposers, a coordinator, miners, a wallet. Commands in the
+    same directory find it by themselves, through .assay/context.json."""
     output = Output(display)
     only_errors()
     network = Devnet(directory, Plan(proposers=proposers, miners=miners), port=port or None, tell=output.note)
     async with network:
-        await stay(network, output)
+        await stay(network, output, *banner(network))
 
 
-async def stay(network: Devnet, output: Output) -> None:
-    """Shows the banner of a network, and returns at Ctrl-C."""
+async def stay(network: Devnet, output: Output, value: Facts, facts: Facts) -> None:
+    """Prints what a network is, tells what to do next with it, and returns at Ctrl-C."""
     context = enter(network)
     try:
-        show_banner(output, network)
+        output.one(value, facts)
+        tell_next(output)
         await until_interrupted()
         output.note("stopping")
     finally:
@@ -66,8 +71,11 @@ def enter(network: Devnet) -> Path:
 
 
 def leave(context: Path, network: Devnet) -> None:
-    """Removes the context of a network whose state is thrown away."""
-    if network.thrown_away:
+    """Removes the context of a network whose state is thrown away, unless another network has taken its place."""
+    if not network.thrown_away:
+        return
+    found = load_context(context.parent)
+    if found is not None and found.url == network.url:
         context.unlink(missing_ok=True)
 
 
@@ -82,8 +90,8 @@ async def until_interrupted() -> None:
         loop.remove_signal_handler(number)
 
 
-def show_banner(output: Output, network: Devnet) -> None:
-    """What one needs to know of a running network: to stdout as one thing."""
+def banner(network: Devnet) -> tuple[Facts, Facts]:
+    """What one needs to know of a running network: for programs, and for people."""
     accounts = [
         {
             "name": name,
@@ -95,7 +103,7 @@ def show_banner(output: Output, network: Devnet) -> None:
         if name.partition("-")[0] in BALANCES
     ]
     state = "thrown away at the end" if network.thrown_away else str(network.directory)
-    value = {
+    value: Facts = {
         "url": network.url,
         "chain": network.chain,
         "genesis": network.genesis_hash,
@@ -109,7 +117,7 @@ def show_banner(output: Output, network: Devnet) -> None:
     funded = "\n".join(
         f"{entry['name']:<12} {entry['address']}  {asy(int(str(entry['balance'])))}" for entry in accounts
     )
-    facts = {
+    facts: Facts = {
         "network": f"{network.url}, chain {network.chain}",
         "genesis": f"{network.genesis_hash}\n{network.files.genesis_file}",
         "processes": processes,
@@ -118,16 +126,29 @@ def show_banner(output: Output, network: Devnet) -> None:
         "funded": funded,
         "key": f"{network.files.seed_file(CLIENT)} (client)",
     }
-    output.one(value, facts)
-    output.note(
-        styled("Next, in this directory:", "1", sys.stderr)
-        + """
-  assay job submit matmul.int8 random:1000x1000 random:1000x1000
-  assay miner list
-  assay account
-  assay audit
-Ctrl-C ends the network."""
+    return value, facts
+
+
+def tell_next(output: Output) -> None:
+    """The commands to try, as they can be typed here."""
+    assay = command_here()
+    lines = (
+        styled("Next, in another terminal, in this directory:", "1", sys.stderr),
+        f"  {assay} job submit matmul.int8 random:1000x1000 random:1000x1000",
+        f"  {assay} miner list",
+        f"  {assay} account",
+        f"  {assay} audit",
+        "Ctrl-C ends the network.",
     )
+    output.note("\n".join(lines))
+
+
+def command_here() -> str:
+    """How this program is called: by its name where PATH finds it, else by its place."""
+    program = Path(sys.argv[0])
+    if program.name != "assay" or shutil.which("assay") is not None:
+        return "assay"
+    return os.path.relpath(program)
 
 
 async def demo(
@@ -142,6 +163,9 @@ async def demo(
     output = Output(display)
     only_errors()
     async with Devnet(tell=output.note) as network:
-        await run_demo(network, output)
+        value, facts = await run_demo(network, output)
         if keep:
-            await stay(network, output)
+            about, more = banner(network)
+            await stay(network, output, value | {"network": about}, facts | more)
+        else:
+            output.one(value, facts)

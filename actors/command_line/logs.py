@@ -9,11 +9,11 @@ from msgspec import Struct, to_builtins
 
 from actors.command_line.network import Line, connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, Network
-from actors.command_line.output import Advance, Output
+from actors.command_line.output import Advance, Output, check_target
 from actors.command_line.verify import GenesisFile, load_genesis
 from bus.port import ChainMessage
 from events.blocks import genesis_hash
-from events.errors import BadInput, Divergence, TimedOut
+from events.errors import BadInput, Divergence, NotFound, TimedOut
 from projections.audit import Auditor, AuditReport, audit_file
 from projections.log_file import LogWriter
 from schemas.genesis import Genesis
@@ -52,7 +52,7 @@ async def known_genesis(line: Line, output: Output, file: Path | None) -> Genesi
 
 
 async def export(
-    file: Path,
+    file: Annotated[Path, Parameter(help="Where the log goes; a file of this name is replaced.")],
     /,
     *,
     genesis: GenesisFile = None,
@@ -62,6 +62,7 @@ async def export(
     """Write the whole log into FILE, one line per message. Everything is executed again on the way, so that the trailer
     says what is true."""
     output = Output(display)
+    check_target(file)
     async with connect(network) as line:
         trailer = await export_log(line, output, await known_genesis(line, output, genesis), file)
     facts = {name.replace("_", " "): value for name, value in to_builtins(trailer).items()}
@@ -95,10 +96,8 @@ async def audit(
     network: Network = NETWORK,
     display: Display = DISPLAY,
 ) -> None:
-    """Execute a log again from genesis and compare everything: signatures, roots, votes, conservation.
-
-    Exit code 7 names the height and the first difference. -o json gives the whole report.
-    """
+    """Execute a log again from genesis and compare everything: signatures, roots, votes, conservation. Exit
+    code 7 names the height and the first difference. -o json gives the whole report."""
     output = Output(display)
     try:
         if log == "live":
@@ -128,7 +127,9 @@ def audit_export(file: Path, output: Output, known: Genesis | None) -> AuditRepo
     """Audits a file; its genesis must be the known one, if one is known. Raises Divergence, NotFound, BadInput."""
     if file.is_dir():
         raise BadInput(f"{file} is a directory", hint="Name a file that `assay log export` wrote.")
-    size = file.stat().st_size if file.exists() else 0
+    if not file.exists():
+        raise NotFound(f"there is no file {file}", hint="Name a file that `assay log export` wrote.")
+    size = file.stat().st_size
     with output.progress("audit", size) as advance:
         return audit_file(
             file,

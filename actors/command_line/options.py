@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 Form = Literal["table", "json", "ndjson"]
+JobId = Annotated[str, Parameter(help="The id of a job: 64 hexadecimal digits.")]
+Address = Annotated[str, Parameter(help="An account: 56 characters that start with U.")]
 
 
 @Parameter(name="*")
@@ -34,7 +36,12 @@ class Network:
     )
     chain: Annotated[str | None, Parameter(env_var="ASSAY_CHAIN", help="Name of the chain.")] = None
     timeout: Annotated[
-        int, Parameter(env_var="ASSAY_TIMEOUT", help="Seconds to wait for an answer of the network.")
+        int,
+        Parameter(
+            env_var="ASSAY_TIMEOUT",
+            validator=validators.Number(gte=1, lte=3_600),
+            help="Seconds to wait for an answer of the network.",
+        ),
     ] = 10
 
 

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import msgspec
 
 from actors.command_line.options import Display
+from events.errors import BadInput, NotFound
 from schemas.values import MICRO_PER_ASY
 
 Row = Mapping[str, Any]
@@ -52,6 +54,14 @@ def only_errors() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+
+
+def check_target(file: Path) -> None:
+    """Raises NotFound, BadInput where no file of this name can be written: better now than after the work."""
+    if file.is_dir():
+        raise BadInput(f"{file} is a directory", hint="Name a file in it.")
+    if not file.absolute().parent.is_dir():
+        raise NotFound(f"there is no directory {file.absolute().parent}", hint="Make it, or name another file.")
 
 
 class Output:

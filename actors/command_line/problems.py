@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from cyclopts import CycloptsError
+from cyclopts import CycloptsError, UnusedCliTokensError
 
 from actors.command_line.output import styled
-from events.errors import AssayError
+from actors.command_line.refusals import reason
+from events.errors import AssayError, Refused
+from schemas.refusals import code_of
 
 USAGE: Final = 2
 UNEXPECTED: Final = 1
@@ -39,7 +41,15 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
     """The problem as an RFC 9457 object (with ``code``, ``hint`` and the facts in ``data``), and the exit code."""
     if isinstance(error, AssayError):
         facts = {name: value for name, value in error.data.items() if _is_plain(value)}
-        return _problem(error.code, error.what, error.why, error.hint, error.exit_code, facts), error.exit_code
+        name, what, why = error.code, error.what, error.why
+        if isinstance(error, Refused):
+            name = code_of(error.refusal)
+            what, why = f"refused: {name}", reason(error.refusal)
+        return _problem(name, what, why, error.hint, error.exit_code, facts), error.exit_code
+    if isinstance(error, UnusedCliTokensError):
+        words = ", ".join(map(repr, error.unused_tokens or ()))
+        hint = "See `assay --help`, and --help after any command."
+        return _problem("USAGE", f"one argument too many, or more: {words}", "", hint, USAGE), USAGE
     if isinstance(error, CycloptsError):
         hint = "See `assay --help`, and --help after any command."
         return _problem("USAGE", str(error).strip(), "", hint, USAGE), USAGE

@@ -1,12 +1,17 @@
 """``assay schemas export``: the records for other languages."""
 
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output
 
 
-def export(directory: Path, /, *, display: Display = DISPLAY) -> None:
+def export(
+    directory: Annotated[Path, Parameter(help="Made where it is missing.")], /, *, display: Display = DISPLAY
+) -> None:
     """Write the JSON Schemas of all records and the AsyncAPI document into DIRECTORY; files of the same name are
     replaced."""
     from schemas.generate import generate

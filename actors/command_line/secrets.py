@@ -8,7 +8,7 @@ from pathlib import Path
 from actors.command_line.context import keystore_directory, load_context
 from actors.command_line.options import Consent, Signer
 from actors.keystore import Keystore, load_seed_file
-from events.errors import BadInput, NotAllowed
+from events.errors import BadInput, NotAllowed, NotFound
 from events.keys import Key
 
 LONGEST_PASSWORD = 4_096
@@ -58,10 +58,10 @@ def signing_key(signer: Signer) -> Key:
         password = read_password(signer.password_file, prompt=f"Password of wallet {signer.wallet}: ")
         return store.unlock(signer.wallet, password)
     if signer.seed_file is not None:
-        return load_seed_file(signer.seed_file)
+        return seed_key(signer.seed_file)
     context = load_context()
     if context is not None and isinstance(context.seed_file, str):
-        return load_seed_file(Path(context.seed_file))
+        return seed_key(Path(context.seed_file))
     raise NotAllowed(
         "no key to sign with",
         why="neither --wallet nor --seed-file is given, and this directory has no devnet",
@@ -69,12 +69,29 @@ def signing_key(signer: Signer) -> Key:
     )
 
 
+def seed_key(path: Path) -> Key:
+    """The key in a seed file. Raises NotFound, and the errors of the keystore."""
+    if not path.exists():
+        raise NotFound(
+            f"there is no seed file {path}",
+            hint="Name another with --seed-file; that of a devnet is gone when the devnet is: start one again.",
+        )
+    return load_seed_file(path)
+
+
 def own_address(signer: Signer) -> str:
     """The address of that key, without a password where that is possible. Raises as `signing_key`."""
     if signer.wallet is not None:
-        for wallet in keystore().wallets().wallets:
+        listing = keystore().wallets()
+        for wallet in listing.wallets:
             if wallet.name == signer.wallet:
                 return wallet.address
+        if not listing.faults:
+            raise NotFound(
+                f"there is no wallet {signer.wallet!r}",
+                why=f"{keystore_directory()} has {', '.join(wallet.name for wallet in listing.wallets) or 'none'}",
+                hint="`assay wallet create NAME` makes one.",
+            )
     return signing_key(signer).address
 
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from actors.command_line.output import asy
+from actors.command_line.refusals import reason
 from events.envelope import parse
 from schemas.blocks import Failed, TimerFired
 from schemas.events import (
@@ -56,7 +57,7 @@ def happened(answer: EventAnswer) -> str:
         raise AssertionError("an outcome that is no timer has an event")
     words = in_words(event)
     if isinstance(outcome, Failed):
-        return f"{words}: failed, {code_of(outcome.refusal)}"
+        return f"{words}: failed, {code_of(outcome.refusal)}: {reason(outcome.refusal)}"
     return words
 
 

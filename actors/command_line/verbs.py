@@ -68,6 +68,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                     Verb("job", "Repeat the verdict on a job's result.", "verify_job:verify_job"),
                 ),
             ),
+            Verb("proof", "A proof of an event or of a state record, to be kept.", "proofs:proof"),
             Verb("audit", "Execute a log again from genesis and compare everything.", "logs:audit"),
             Group("log", "The log as a file.", (Verb("export", "Write the log into a file.", "logs:export"),)),
         ),
@@ -83,6 +84,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                     Verb("list", "The wallets of the keystore.", "wallets:list_wallets"),
                     Verb("address", "The address of a wallet.", "wallets:address"),
                     Verb("import", "Make a wallet of a seed file (SU…).", "wallets:import_seed"),
+                    Verb("new-seed", "Make a new key in a plain seed file, for an actor.", "wallets:new_seed"),
                     Verb("export", "Write a wallet's seed, not encrypted, into a file.", "wallets:export_seed"),
                     Verb("sign", "Sign an event offline.", "wallets:sign"),
                     Verb("change-password", "Encrypt a wallet anew.", "wallets:change_password"),
@@ -93,6 +95,14 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
     (
         "Operate",
         (
+            Group(
+                "genesis",
+                "The file that a network begins with.",
+                (
+                    Verb("new", "Make the genesis of a network of your own.", "genesis:new"),
+                    Verb("show", "What a genesis says, and its hash.", "genesis:show"),
+                ),
+            ),
             Verb("run", "Run one actor: coordinator, proposer, miner or wallet.", "actors:run_actor"),
             Verb("doctor", "Check this machine and the network, and say how to mend what is wrong.", "doctor:doctor"),
             Group(

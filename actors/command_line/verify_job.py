@@ -11,10 +11,10 @@ from msgspec import Struct
 from actors.command_line.amounts import check_digest
 from actors.command_line.checks import Checks
 from actors.command_line.network import connect
-from actors.command_line.options import DISPLAY, NETWORK, Display, Network
+from actors.command_line.options import DISPLAY, NETWORK, Display, JobId, Network
 from actors.command_line.output import Output
 from actors.command_line.sentences import work_in_words
-from actors.command_line.verify import GenesisFile, load_genesis
+from actors.command_line.verify import GenesisFile, load_genesis, with_list
 from events.canonical import digest
 from events.errors import BadInput, NotFound, VerificationFailed
 from projections.log_file import LogReader
@@ -38,7 +38,7 @@ class Case(Struct, frozen=True):
 
 
 async def verify_job(
-    job: str,
+    job: JobId,
     /,
     *,
     log: Annotated[Path | None, Parameter(help="An exported log; everything in it is executed again first.")] = None,
@@ -48,9 +48,7 @@ async def verify_job(
     display: Display = DISPLAY,
 ) -> None:
     """Repeat the verdict on a job's result: draw the challenge from the chain and check the whole product with it.
-
-    Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis.
-    """
+    Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis."""
     check_digest(job, "the id of a job")
     output = Output(display)
     known = load_genesis(genesis)
@@ -61,10 +59,7 @@ async def verify_job(
             await _download(network, case, directory, output)
         checks = Checks()
         about: dict[str, object] = {"job": job, "work": work_in_words(case.job.work), "miner": case.miner}
-        try:
-            _check(checks, about, case, directory)
-        finally:
-            checks.show(output, about)
+        with_list(checks, output, about, lambda: _check(checks, about, case, directory))
 
 
 def _case_in_log(log: Path, job_id: str, known: Genesis | None, output: Output) -> Case:
@@ -135,6 +130,9 @@ def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path
     inputs = {name: directory / name for name in blobs_of(case.job.work)}
     result = directory / case.commitment.result
     for path in (*inputs.values(), result):
+        if not path.is_file():
+            hint = f"Put it there under its digest, as `assay job result {case.id} {path}` does with the result."
+            raise NotFound(f"{directory} has no blob {path.name}", hint=hint)
         found = digest(path.read_bytes())
         checks.hold(f"blob {path.name} has its digest", holds=found == path.name, difference=f"its bytes have {found}")
     seed = challenge_seed(case.block, case.id).hex()

@@ -1,23 +1,27 @@
 """``assay wallet …``: encrypted wallets on this machine, and signing without a network."""
 
+import secrets
 import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from actors.command_line.amounts import moment
 from actors.command_line.options import CONSENT, DISPLAY, SIGNER, Consent, Display, Signer
-from actors.command_line.output import Output
-from actors.command_line.secrets import confirm, keystore, own_address, read_password, signing_key
-from actors.keystore import Wallet, check_password, load_seed_file, write_seed_file
+from actors.command_line.output import Output, check_target
+from actors.command_line.secrets import confirm, keystore, own_address, read_password, seed_key, signing_key
+from actors.keystore import Wallet, check_password, write_seed_file
 from events.envelope import parse, wrap
 from events.envelope import sign as sign_event
 from events.errors import NotAllowed
+from events.keys import Key
 
 LARGEST_EVENT = 1_048_576
 
+Name = Annotated[str, Parameter(help="Name of the wallet: letters, digits, dot, dash and underscore.")]
 PasswordFile = Annotated[
     Path | None,
     Parameter(
@@ -37,8 +41,9 @@ def _show(output: Output, wallet: Wallet) -> None:
     output.one(wallet, facts)
 
 
-def create(name: str, /, *, password_file: PasswordFile = None, display: Display = DISPLAY) -> None:
-    """Make a wallet with a new random key, encrypted by a password."""
+def create(name: Name, /, *, password_file: PasswordFile = None, display: Display = DISPLAY) -> None:
+    """Make a wallet with a new random key, encrypted by a password of at least 12 characters, among them a capital, a
+    small letter, a digit and a symbol."""
     password = read_password(password_file, prompt=f"New password of wallet {name}: ", twice=True)
     _show(Output(display), keystore().create(name, password, _now_ms()))
 
@@ -55,7 +60,7 @@ def list_wallets(*, display: Display = DISPLAY) -> None:
         output.note("No wallets yet: `assay wallet create NAME` makes one.")
 
 
-def address(name: str | None = None, /, *, signer: Signer = SIGNER, display: Display = DISPLAY) -> None:
+def address(name: Name | None = None, /, *, signer: Signer = SIGNER, display: Display = DISPLAY) -> None:
     """The address of a wallet, or of the key that this directory signs with."""
     chosen = Signer(wallet=name, password_file=signer.password_file) if name else signer
     found = own_address(chosen)
@@ -67,17 +72,22 @@ def address(name: str | None = None, /, *, signer: Signer = SIGNER, display: Dis
 
 
 def import_seed(
-    name: str, seed_file: Path, /, *, password_file: PasswordFile = None, display: Display = DISPLAY
+    name: Name,
+    seed_file: Annotated[Path, Parameter(help="A line SU…, mode 0600.")],
+    /,
+    *,
+    password_file: PasswordFile = None,
+    display: Display = DISPLAY,
 ) -> None:
     """Make a wallet of a seed file (SU…), as any NKey tool writes it. The file stays; remove it yourself."""
-    key = load_seed_file(seed_file)
+    key = seed_key(seed_file)
     password = read_password(password_file, prompt=f"New password of wallet {name}: ", twice=True)
     _show(Output(display), keystore().import_seed(name, key.seed_text(), password, _now_ms()))
 
 
 def export_seed(
-    name: str,
-    file: Path,
+    name: Name,
+    file: Annotated[Path, Parameter(help="A new file.")],
     /,
     *,
     password_file: PasswordFile = None,
@@ -86,8 +96,11 @@ def export_seed(
 ) -> None:
     """Write a wallet's seed into a new file of mode 0600. Whoever reads it owns the wallet's coins."""
     output = Output(display)
+    check_target(file)
     if consent.dry_run:
-        output.note(f"Would write the seed of wallet {name}, not encrypted, into {file}.")
+        found = own_address(Signer(wallet=name))
+        facts = {"address": found, "seed": file, "written": "no, --dry-run"}
+        output.one({"dry_run": True, "address": found, "file": str(file)}, facts)
         return
     confirm(f"Write the seed of wallet {name}, not encrypted, into {file}?", consent)
     key = keystore().unlock(name, read_password(password_file, prompt=f"Password of wallet {name}: "))
@@ -95,8 +108,17 @@ def export_seed(
     output.one({"address": key.address, "file": str(file)}, {"address": key.address, "seed": file})
 
 
+def new_seed(file: Annotated[Path, Parameter(help="A new file.")], /, *, display: Display = DISPLAY) -> None:
+    """Make a new random key, not encrypted, in a file of mode 0600: for an actor that starts without anybody to type
+    a password."""
+    check_target(file)
+    key = Key(secrets.token_bytes(32))
+    write_seed_file(file, key)
+    Output(display).one({"address": key.address, "file": str(file)}, {"address": key.address, "seed": file})
+
+
 def change_password(
-    name: str,
+    name: Name,
     /,
     *,
     password_file: PasswordFile = None,
@@ -112,24 +134,27 @@ def change_password(
 
 
 def sign(
-    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True, help="File with the body; - reads standard input.")],
     /,
     *,
     signer: Signer = SIGNER,
     consent: Consent = CONSENT,
+    display: Display = DISPLAY,
 ) -> None:
-    """Sign the body in FILE (- for standard input) and print the envelope, ready to publish to your inbox.
-
-    The body must be canonical JSON, with chain, nonce and your address as sender.
-    """
+    """Sign the body in FILE (- for standard input) and print the envelope, ready to publish to your inbox. The
+    body must be canonical JSON, with chain, nonce and your address as sender."""
     if str(file) == "-":
         body = sys.stdin.buffer.read(LARGEST_EVENT)
     else:
         with file.open("rb") as opened:
             body = opened.read(LARGEST_EVENT)
-    event = parse(wrap(body.rstrip(b"\n"), "A" * 86)).event
+    output = Output(display)
+    unsigned = parse(wrap(body.rstrip(b"\n"), "A" * 86))
+    event = unsigned.event
     if consent.dry_run:
-        sys.stdout.write(body.decode().rstrip("\n") + "\n")
+        output.one(
+            {"dry_run": True, "event": unsigned.id, "body": event}, {"event": unsigned.id, "signed": "no, --dry-run"}
+        )
         return
     key = signing_key(signer)
     if key.address != event.sender:
@@ -138,4 +163,8 @@ def sign(
             why=f"its sender is {event.sender}, the key is that of {key.address}",
             hint="Choose the sender's key with --wallet or --seed-file.",
         )
-    sys.stdout.write(sign_event(event, key).raw.decode() + "\n")
+    signed = sign_event(event, key)
+    if output.is_for_people:
+        sys.stdout.write(signed.raw.decode() + "\n")
+    else:
+        output.one({"event": signed.id, "envelope": msgspec.Raw(signed.raw)}, {})

@@ -82,16 +82,16 @@ def test_the_schemas_are_exported(assay: Any, home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "no genesis"),
-        (("--genesis", "nowhere.json"), "cannot be read"),
+        (("--chain", "devnet"), "no genesis"),
+        ((), "no settings for the miner"),
+        (("--chain", "devnet", "--genesis", "nowhere.json"), "cannot be read"),
         (("--settings", "nowhere.toml"), "nowhere.toml"),
-        (("--log-level", "loud", "--genesis", "nowhere.json"), "not a log level"),
+        (("--chain", "devnet", "--log-level", "loud", "--genesis", "nowhere.json"), "not a log level"),
     ],
 )
 def test_an_actor_that_cannot_start_says_why(assay: Any, words: tuple[str, ...], said: str) -> None:
     """`run` names the setting that is missing or wrong, with exit code 2."""
-    chain = () if "--settings" in words else ("--chain", "devnet")
-    ended = assay("run", "miner", *chain, *words)
+    ended = assay("run", "miner", *words)
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
@@ -17,11 +17,14 @@ from actors.command_line import application, output, problems, verbs
 from actors.command_line.amounts import check_digest, duration, micro_of, moment
 from actors.command_line.options import Display
 from actors.command_line.output import Output, asy, styled, table
+from actors.command_line.refusals import reason
 from events import errors
 from events.errors import AssayError, BadInput
-from schemas.refusals import SelfTransfer
+from schemas import refusals
+from schemas.refusals import SelfTransfer, code_of
 
 ROOT = Path(actors.__file__).parents[1]
+ADDRESS = "UBXWNE4LBHTTLQ5UNZ3N74XPQ62PNZP5TTSWS4CEVHKQ5L574IARSCPV"
 
 
 class Terminal(io.StringIO):
@@ -77,9 +80,9 @@ def test_every_verb_exists_and_has_help(assay: Any, words: tuple[str, ...]) -> N
 
 
 def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
-    """Every verb that answers has -o; those that do not, run an actor or print an envelope."""
+    """Every verb that answers has -o; running an actor answers nothing."""
     without = [words for words in all_verbs() if "--output" not in assay(*words, "--help").out]
-    assert without == [("wallet", "sign"), ("run",)]
+    assert without == [("run",)]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +93,18 @@ def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
         (["transfer"], "TO requires an argument"),
         (["account", "--nonsense"], "--nonsense"),
         (["account", "-o", "yaml"], "yaml"),
+        (["account", "--timeout", "0"], "--timeout"),
+        (["account", ADDRESS, "b", "c"], "'b', 'c'"),
+        (["job", "list", "--limit", "0"], "--limit"),
+        (["job", "list", "--situation", "lost"], "settled"),
+        (["job", "list", "--owner", "me"], "not an address"),
+        (["job", "submit", "matmul.int8", "random:8x8", "random:8x8", "--lifetime", "0"], "--lifetime"),
+        (["job", "submit", "matmul.int8", "random:8x8", "random:8x8", "--miner", "me"], "not an address"),
+        (["devnet", "--proposers", "8"], "--proposers"),
+        (["devnet", "--port", "70000"], "--port"),
+        (["block", "first"], "Name a height"),
+        (["proof", "everything"], "nothing that can be proved"),
+        (["audit", "."], "is a directory"),
     ],
 )
 def test_a_wrong_command_line_ends_with_2(assay: Any, words: list[str], said: str) -> None:
@@ -98,6 +113,59 @@ def test_a_wrong_command_line_ends_with_2(assay: Any, words: list[str], said: st
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
     assert "hint:" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("log", "export", "nowhere/log.ndjson"), 3, "no directory"),
+        (("log", "export", "."), 2, "is a directory"),
+        (("job", "result", "0" * 64, "nowhere/c.npy"), 3, "no directory"),
+        (("job", "result", "0" * 64, "."), 2, "is a directory"),
+        (("audit", "nowhere.ndjson"), 3, "assay log export"),
+        (("account", "--wallet", "nobody"), 3, "no wallet 'nobody'"),
+        (("account", "--seed-file", "nowhere.seed"), 3, "no seed file nowhere.seed"),
+        (("verify", "receipt", "nowhere.json"), 3, "nowhere.json"),
+        (("genesis", "show", "nowhere.json"), 3, "nowhere.json"),
+    ],
+)
+def test_files_are_looked_at_before_anything_else(assay: Any, words: tuple[str, ...], code: int, said: str) -> None:
+    """A file or directory that is not there is named as the person named it, before a network is asked."""
+    ended = assay(*words)
+    assert (ended.code, ended.out) == (code, "")
+    assert said in ended.err
+    assert ".part" not in ended.err
+
+
+def test_the_help_of_a_verb_tells_all_about_it(assay: Any) -> None:
+    """The overview has a line; --help after the verb has the whole text and a word on every argument."""
+    found = " ".join(assay("job", "submit", "--help").out.replace("│", " ").split())
+    assert "follow it to its receipt. A matrix is a .npy file of int8" in found
+    assert "A The first matrix: FILE.npy, random:ROWSxCOLUMNS or seed:HEX:ROWSxCOLUMNS." in found
+
+
+@pytest.mark.parametrize("refusal", refusals.REFUSALS, ids=code_of)
+def test_every_refusal_has_a_reason_in_words(refusal: Any) -> None:
+    """What a refusal carries is told without the names of fields, amounts in ASY."""
+    values = {name: 1_500_000 if kind is int else "x" for name, kind in plain_fields(refusal).items()}
+    said = reason(refusal(**values))
+    assert "=" not in said
+    assert "_" not in said
+    assert bool(said) == bool(values)
+
+
+def plain_fields(record: Any) -> dict[str, type]:
+    hints = get_type_hints(record)
+    return {name: hints[name] for name in record.__struct_fields__}
+
+
+def test_refusals_name_the_numbers() -> None:
+    """Title and code name the refusal; the amounts are there for people and, as integers, for programs."""
+    refusal = refusals.InsufficientBalance(needed=5_001_000_000, available=1)
+    problem, code = problems.describe(errors.Refused(refusal))
+    assert (code, problem["code"], problem["title"]) == (4, "INSUFFICIENT_BALANCE", "refused: INSUFFICIENT_BALANCE")
+    assert problem["detail"] == "it needs 5,001 ASY, and 0.000001 ASY are there"
+    assert problem["data"] == {"needed": 5_001_000_000, "available": 1}
 
 
 @pytest.mark.parametrize("form", ["json", "ndjson"])
@@ -185,7 +253,7 @@ def test_without_a_network_the_error_says_how_to_get_one(assay: Any) -> None:
 
 def test_a_server_that_is_not_there_is_code_5(assay: Any) -> None:
     """A closed port ends with exit code 5 within the time-out."""
-    ended = assay("account", "UBXWNE4LBHTTLQ5UNZ3N74XPQ62PNZP5TTSWS4CEVHKQ5L574IARSCPV", *CLOSED)
+    ended = assay("account", ADDRESS, *CLOSED)
     assert (ended.code, ended.out) == (5, "")
     assert "no NATS server answers" in ended.err
 

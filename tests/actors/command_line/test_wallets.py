@@ -118,6 +118,16 @@ def test_a_dry_run_of_an_export_writes_nothing(assay: Any, password_file: Path, 
     assay("wallet", "create", "main", "--password-file", password_file)
     assert assay("wallet", "export", "main", home / "main.seed", "--dry-run").code == 0
     assert not (home / "main.seed").exists()
+    assert assay("wallet", "export", "other", home / "main.seed", "--dry-run").code == 3
+
+
+def test_a_new_seed_is_private_and_nothing_is_overwritten(assay: Any, home: Path) -> None:
+    """`wallet new-seed` makes a key in a file of mode 0600 and says its address; a second time it refuses."""
+    made = answer(assay("wallet", "new-seed", "actor.seed", "-o", "json"))
+    assert load_seed_file(home / "actor.seed").address == made["address"]
+    assert (home / "actor.seed").stat().st_mode & 0o777 == 0o600
+    assert assay("wallet", "new-seed", "actor.seed").code == 2
+    assert load_seed_file(home / "actor.seed").address == made["address"]
 
 
 def test_an_event_is_signed_offline(assay: Any, home: Path) -> None:
@@ -129,8 +139,11 @@ def test_an_event_is_signed_offline(assay: Any, home: Path) -> None:
     ended = assay("wallet", "sign", "body.json", "--seed-file", "key.seed")
     assert ended.code == 0, ended.err
     assert read(ended.out.strip().encode()) == expected
-    shown = assay("wallet", "sign", "body.json", "--seed-file", "key.seed", "--dry-run")
-    assert shown.out.encode() == expected.body_bytes + b"\n"
+    both = answer(assay("wallet", "sign", "body.json", "--seed-file", "key.seed", "-o", "json"))
+    assert both == {"event": expected.id, "envelope": json.loads(expected.raw)}
+    shown = answer(assay("wallet", "sign", "body.json", "--seed-file", "key.seed", "--dry-run", "-o", "json"))
+    assert shown["event"] == expected.id
+    assert "envelope" not in shown
 
 
 def test_what_cannot_be_signed_is_refused(assay: Any, home: Path) -> None:

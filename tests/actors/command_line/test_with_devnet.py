@@ -119,6 +119,11 @@ def test_a_job_that_is_paid_too_little_says_so_and_can_be_cancelled(assay: Any) 
     assert (watched.code, watched.out) == (1, "")
     assert json.loads(watched.err.splitlines()[-1])["code"] == "JOB_UNSUCCESSFUL"
     assert answer(assay("job", "why", job, "-o", "json"))["code"] == "ENDED_CANCELLED"
+    balance = answer(assay("account", "-o", "json"))["balance"]
+    again = assay("job", "cancel", job)
+    assert again.code == 4
+    assert "it is cancelled" in again.err
+    assert answer(assay("account", "-o", "json"))["balance"] == balance
     assert job in [entry["id"] for entry in answer(assay("job", "list", "--mine", "-o", "json"))]
     assert [entry["id"] for entry in answer(assay("job", "list", "--situation", "cancelled", "-o", "json"))] == [job]
 
@@ -137,6 +142,8 @@ def test_a_job_that_nobody_can_do_needs_an_escrow_to_be_submitted(assay: Any) ->
         (("random:8", "random:8x8"), 2, "not a matrix"),
         (("nowhere.npy", "random:8x8"), 3, "nowhere.npy"),
         (("wide.npy", "random:8x8"), 2, "'<i8'"),
+        (("wide.npy", "random:8x8"), 2, "wide.npy cannot be an operand"),
+        (("random:8x8", "random:8x8", "--memory", "99999999", "--escrow", "1"), 2, "requirement.memory_mib"),
     ],
 )
 def test_operands_are_checked_before_anything_is_sent(assay: Any, words: Any, code: int, said: str) -> None:
@@ -162,7 +169,7 @@ def test_an_event_that_the_rules_refuse_ends_with_4(assay: Any, devnet: DevnetPr
     """What the ledger does not allow is told by code, with the numbers."""
     ended = assay("transfer", devnet.address("wallet"), "5000000", "-o", "json")
     problem = json.loads(ended.err.splitlines()[-1])
-    assert (ended.code, problem["title"]) == (4, "INSUFFICIENT_BALANCE")
+    assert (ended.code, problem["code"]) == (4, "INSUFFICIENT_BALANCE")
     assert problem["data"]["needed"] > problem["data"]["available"]
 
 
@@ -209,12 +216,23 @@ def answer_context() -> dict[str, Any]:
 def test_a_receipt_without_genesis_says_what_was_not_checked(
     assay: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a genesis the signatures are checked and the rest is listed as skipped."""
+    """Without a genesis the rest is listed as skipped and nothing has passed, since anyone can sign anything."""
     Path("receipt.json").write_text(json.dumps(submit(assay)["receipt"]))
     monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "nothing"))
-    checked = answer(assay("verify", "receipt", "receipt.json", "-o", "json"))
-    assert checked["passed"] is True
+    ended = assay("verify", "receipt", "receipt.json", "-o", "json")
+    checked = json.loads(ended.out)
+    assert ended.code == 2
+    assert "no genesis" in ended.err
+    assert checked["passed"] is False
     assert [check["result"] for check in checked["checks"]].count("skipped") == 3
+
+
+def fetch(assay: Any, what: str) -> Path:
+    ended = assay("proof", what, "-o", "json")
+    assert ended.code == 0, ended.err
+    path = Path("fetched.json")
+    path.write_text(ended.out)
+    return path
 
 
 def test_proofs_check_offline(assay: Any) -> None:
@@ -227,6 +245,11 @@ def test_proofs_check_offline(assay: Any) -> None:
         assert checked["passed"] is True
         assert label in checked
     assert checked["key"] == f"job/{job}"
+    assert assay("verify", "proof", fetch(assay, f"job/{job}")).code == 0
+    assert assay("verify", "proof", fetch(assay, "supply")).code == 0
+    assert assay("verify", "proof", fetch(assay, job)).code == 0
+    Path("proof.json").write_text(json.dumps({"answer": "found", "height": 1, "value": found["inclusion"]}))
+    assert assay("verify", "proof", "proof.json").code == 0
     damaged = found["inclusion"]
     damaged["inclusion"]["index"] += 1
     Path("proof.json").write_text(json.dumps(damaged))
@@ -267,6 +290,10 @@ def test_anyone_can_repeat_a_verdict(assay: Any, tmp_path: Path) -> None:
     assert answer(assay(*offline))["passed"] is True
     result.write_bytes(result.read_bytes()[:-1] + b"\x01")
     assert assay(*offline).code == 7
+    result.unlink()
+    missing = assay(*offline)
+    assert (missing.code, missing.out) == (3, "")
+    assert result.name in missing.err
 
 
 def test_the_doctor_finds_nothing_wrong(assay: Any) -> None:
