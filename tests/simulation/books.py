@@ -22,23 +22,42 @@ class FinalBlock:
         self.hash = name
         self.header: dict[str, Any] = message["header"]
         self.events: list[dict[str, Any]] = message["events"]
+        self.message = b""
+
+
+class Keeper(Bookkeeper):
+    """Knows of each job's commitment too."""
+
+    def __init__(self, genesis: dict[str, Any]) -> None:
+        super().__init__(genesis)
+        self.results: dict[str, str] = {}
+
+    def _job_committed(self, event: dict[str, Any], name: str) -> bool:
+        done = super()._job_committed(event, name)
+        if done:
+            self.results[event["job"]] = event["result"]
+        return done
 
 
 class Books:
     """Takes the log's messages one after the other. ``problems`` are what no honest log may hold."""
 
     def __init__(self, genesis: dict[str, Any]) -> None:
-        self.keeper = Bookkeeper(genesis)
+        self.keeper = Keeper(genesis)
         self.blocks: list[FinalBlock] = []
         self.places: dict[str, int] = {}
         self.memos: Counter[str] = Counter()
         self.problems: list[str] = []
         self._validators = {validator["address"] for validator in genesis["validators"]}
+        self.proposals: dict[tuple[str, int, int], set[str]] = {}
+        self._messages: dict[str, bytes] = {}
         self._voted: dict[tuple[str, int], str] = {}
 
     def add(self, kind: str, data: bytes) -> FinalBlock | None:
         """Returns the block that this message makes final."""
-        if kind == "vote" and not self._counts(data):
+        if kind == "block":
+            self._note_proposal(data)
+        elif not self._counts(data):
             return None
         try:
             found = self.keeper.add(kind, data)
@@ -50,12 +69,26 @@ class Books:
             self.problems.append(f"the books do not add up: {error}")
             return None
         if found is None:
+            if kind == "block":
+                self._messages[sha256(_text(json.loads(data)["header"])).hexdigest()] = data
             return None
         block = FinalBlock(found, self.keeper.head)
+        block.message = self._messages[block.hash]
         self.blocks.append(block)
         for envelope in block.events:
             self._note(envelope, block.header["height"])
         return block
+
+    def _note_proposal(self, data: bytes) -> None:
+        """Who has signed which blocks for which round."""
+        try:
+            message = json.loads(data)
+            header, sig = message["header"], message["sig"]
+            place = header["proposer"], header["height"], header["round"]
+            if signed_by(header["proposer"], b"assay:block:v1\x00" + _text(header), sig):
+                self.proposals.setdefault(place, set()).add(sha256(_text(header)).hexdigest())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return
 
     def _counts(self, data: bytes) -> bool:
         """Whether it is the first vote of a validator for the next height, and really its own."""

@@ -2,12 +2,20 @@
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
 
 from events import subjects
+from events.errors import Divergence, SequenceGap, VerificationFailed
+from schemas.services import MatmulInt8
+from tests.projections.small_network import key_of
 from tests.simulation.clients import Asker, Signer
 from tests.simulation.plan import CHAIN
 from tests.simulation.stand_in import right_result
-from tests.simulation.world import World
+from tests.simulation.world import SimulatedHost, World
+
+CLEAR = (Divergence, SequenceGap, VerificationFailed)
 
 
 def find_what_is_missing(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
@@ -28,12 +36,41 @@ def find_what_is_missing(world: World, signers: Sequence[Signer], askers: Sequen
         world.violate(f"liveness: job {job[:12]} has not ended: {books.keeper.jobs[job]}")
 
 
+def find_other_ledgers(world: World) -> None:
+    """After a loss of the log's tail: whoever has not stopped holds the log's own blocks.
+
+    A node that is ahead of the shortened log can learn of the loss only from what the log says next.
+    """
+    check_honesty(world)
+    hashes = {block.header["height"]: block.hash for block in world.books.blocks}
+    _check_stops(world, frozenset(world.hosts))
+    for name, node in world.nodes.items():
+        if node.height in hashes and hashes[node.height] != node.chain.head_hash:
+            world.violate(f"{name} is at another block of height {node.height} than the log, and has not noticed")
+
+
+def find_undetected(world: World, latecomer: SimulatedHost, hit: int) -> None:
+    """After bits were flipped: a reader of the log stops at a final block that was changed."""
+    if hit and not isinstance(latecomer.stopped, Divergence):
+        world.violate(f"a flipped bit in block {hit} was read over: {latecomer.stopped!r}")
+    if isinstance(latecomer.stopped, Divergence) and hit and latecomer.stopped.height != hit:
+        world.violate(f"a flipped bit in block {hit} was found at height {latecomer.stopped.height}")
+
+
+def _check_stops(world: World, may_stop: frozenset[str]) -> None:
+    """Nobody stops but those that have a reason to, with a clear message."""
+    for host in world.hosts.values():
+        if host.stopped is not None and (host.name not in may_stop or not isinstance(host.stopped, CLEAR)):
+            world.violate(f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
+
+
 def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
     """Compares the log, the books and what the nodes believe."""
     for problem in world.books.problems:
         world.violate(problem)
     for failure in world.loop.failures:
         world.violate(f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}")
+    check_honesty(world)
     _check_ends(world)
     _check_nodes(world)
     _check_acknowledged(world)
@@ -43,29 +80,28 @@ def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[As
                 world.violate(f"the wallet's request {key} is in the log {world.books.memos[key]} times")
 
 
+def check_honesty(world: World) -> None:
+    """No honest proposer is to be convicted: one block for a round, one vote for a height."""
+    liar = key_of(f"proposer {world.plan.proposers - 1}").address if world.plan.byzantine else ""
+    for (proposer, height, turn), blocks in world.books.proposals.items():
+        if proposer != liar and len(blocks) > 1:
+            world.violate(f"{proposer[:8]} has signed {len(blocks)} blocks for round {turn} of height {height}")
+    for (name, height), voted in world.votes.items():
+        if key_of(name).address != liar and len(voted) > 1:
+            world.violate(f"{name} has voted for {len(voted)} blocks of height {height}")
+
+
 def _check_ends(world: World) -> None:
     """Every job once; only the right result is paid."""
     keeper = world.books.keeper
-    results = {
-        envelope["body"]["job"]: envelope["body"]["result"]
-        for block in world.books.blocks
-        for envelope in block.events
-        if envelope["body"]["type"] == "job.committed"
-    }
     for job, ends in keeper.ends.items():
         if len(ends) > 1:
             world.violate(f"job {job[:12]} ended {len(ends)} times: {ends}")
-        if ends == ["settled"] and results[job] != _right_digest(keeper.jobs[job]["event"]["work"]):
+        if ends == ["settled"] and keeper.results[job] != _right_digest(keeper.jobs[job]["event"]["work"]):
             world.violate(f"job {job[:12]} was paid for a wrong result")
 
 
 def _right_digest(work: dict[str, object]) -> str:
-    from hashlib import sha256
-
-    import msgspec
-
-    from schemas.services import MatmulInt8
-
     return sha256(right_result(msgspec.convert(work, MatmulInt8))).hexdigest()
 
 
@@ -78,12 +114,13 @@ def _check_nodes(world: World) -> None:
         believed = world.final.get(height)
         if believed is not None and believed != (block.hash, block.header["state_root"]):
             world.violate(f"nodes hold another block at height {height} than the log")
-    for host in world.hosts.values():
-        if host.stopped is not None:
-            world.violate(f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
+    flipped = world.plan.scenario == "bit flip"
+    _check_stops(world, frozenset(world.hosts) if flipped else frozenset())
     for name, node in world.nodes.items():
         state = node.state
         if node.height != head.height:
+            if flipped:
+                continue  # a vote was hit: what it had made final last is not known to be
             world.violate(f"{name} is at height {node.height}, the log at {head.height}")
             continue
         supply = state.supply()

@@ -6,8 +6,10 @@ also what had not been synced, which may end in the middle of a write.
 """
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,6 +69,8 @@ class Disk:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open: list[aiosqlite.core.Connection] = []
+        # Of each read model, how long its write-ahead log was when it was last synced.
+        self._synced: dict[Path, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def crash(self, random: Random, *, power: bool = False) -> None:
@@ -79,7 +83,32 @@ class Disk:
             if path.suffix in {".lock", ".part"} or path.name.endswith("-shm"):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            least = self._synced.get(path)
+            lost = power and least is not None and least < len(data)
+            path.write_bytes(data[: random.randint(least, len(data))] if lost else data)
+        self._synced.clear()
+
+    def watch(self, raw: sqlite3.Connection) -> None:
+        """Notes when a read model is synced: where it says that a vote is to be safe. All else syncs every commit."""
+        path = raw.execute("PRAGMA database_list").fetchone()[2]
+        if not path.endswith("read-model.db"):
+            return
+        log = Path(path + "-wal")
+
+        def note(statement: str) -> None:
+            if statement == "PRAGMA synchronous=NORMAL":
+                self._synced[log] = log.stat().st_size if log.exists() else 0
+
+        raw.set_trace_callback(note)
+
+    def flip_a_bit(self, random: Random, name: str) -> str:
+        """Changes one bit of a file; says where."""
+        path = random.choice(sorted(path for path in self.folder.rglob(name) if path.stat().st_size))
+        data = bytearray(path.read_bytes())
+        place = random.randrange(len(data) * 8)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        return f"bit {place} of {path.name}"
 
     def close(self) -> None:
         """Nobody reads or writes any more; what was under way is rolled back."""
@@ -93,16 +122,23 @@ class Disk:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
 
+def _watched(disk: Disk, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
+    raw = connect()
+    disk.watch(raw)
+    return raw
+
+
 @contextmanager
 def inline_databases(loop: VirtualLoop, random: Random, disks: dict[str, Disk]) -> Iterator[None]:
     """Within, aiosqlite has no threads, and each connection belongs to the disk of the process that opens it."""
     begin = aiosqlite.core.Connection.__init__
 
-    def init(connection: aiosqlite.core.Connection, *arguments: Any, **settings: Any) -> None:
-        begin(connection, *arguments, **settings)
+    def init(connection: aiosqlite.core.Connection, connect: Any, *arguments: Any, **settings: Any) -> None:
         process = CURRENT.get()
-        if process is not None and process.name in disks:
-            disks[process.name].open.append(connection)
+        disk = None if process is None else disks.get(process.name)
+        begin(connection, connect if disk is None else partial(_watched, disk, connect), *arguments, **settings)
+        if disk is not None:
+            disk.open.append(connection)
 
     with (
         patch.object(aiosqlite.core, "Thread", _NoThread),

@@ -186,11 +186,13 @@ class UnreliableBus(SimulatedBus):
         self._tell("live", self.name, owner[:8], topic, data[:200])
         if topic == "refused" and self.name.startswith("proposer"):
             told = json.loads(data)
-            self._heard(told.get("event", ""), told["refusal"]["code"], data)
+            self._heard(told.get("event", sha256(b"").hexdigest()), told["refusal"]["code"], data)
         if not self._trouble.mute.get(self.name):
             await super().publish_live(owner, topic, data)
 
     async def append(self, kind: ChainKind, data: bytes, after_block: int | None = None) -> int:
+        if kind == "vote":
+            self._heard(self.name, "vote", data)
         return await super().append(kind, data, after_block)
 
     # Who serves does it in its own process, so that what kills the process silences the door.

@@ -8,7 +8,9 @@ from functools import partial
 from msgspec import Struct
 
 from tests.simulation import checks
+from tests.simulation.byzantine import run_byzantine
 from tests.simulation.clients import Asker, Signer
+from tests.simulation.hostile import Villain
 from tests.simulation.plan import Plan, draw
 from tests.simulation.trouble import Chaos
 from tests.simulation.world import (
@@ -79,7 +81,9 @@ class Story:
         ]
         self.askers = [Asker(f"asker {index}", plan.transfers, everybody) for index in range(plan.askers)]
         for index in range(plan.proposers):
-            world.add(f"proposer {index}", run_proposer)
+            # The last one, so that it is none of those that stay dead.
+            honest = not plan.byzantine or index < plan.proposers - 1
+            world.add(f"proposer {index}", run_proposer if honest else run_byzantine)
         for index in range(plan.coordinators):
             world.add(f"coordinator {index}", run_coordinator)
         for index, character in enumerate(plan.miners):
@@ -91,6 +95,8 @@ class Story:
         self.mortal = list(world.hosts)
         for client in (*self.signers, *self.askers):
             world.add(client.name, client.run)
+        if plan.hostile:
+            world.add("villain", Villain().run)
 
     async def tell(self) -> None:
         """Trouble first; then calm until everything is done, and the verdict."""
@@ -101,21 +107,50 @@ class Story:
             world.loop.call_later(starts.choice((0, 0.05, 1.0)), partial(_start, host))
         chaos.dead_for_good = [f"proposer {index}" for index in range(plan.stay_dead)]
         chaos.begin()
+        if plan.scenario == "lost tail":
+            chaos.plan_loss(plan.trouble_ms)
         await asyncio.sleep(plan.trouble_ms / 1_000)
         chaos.end()
         calm_since_ms = world.loop.now_ms()
-        for _ in range(CALM_MS // LOOK_EVERY_MS):
+        longest_ms = 20_000 if plan.scenario == "lost tail" else CALM_MS
+        for _ in range(longest_ms // LOOK_EVERY_MS):
             if self._is_done() or world.violations:
                 break
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
         self.calm_ms = world.loop.now_ms() - calm_since_ms
+        if plan.scenario == "lost tail":
+            await self._end_of_lost_tail()
+            return
         if not self._is_done():
             checks.find_what_is_missing(world, self.signers, self.askers)
+        hit = await self._flip_bits() if plan.scenario == "bit flip" else 0
         latecomer = world.add("latecomer", run_observer)
         latecomer.start()
         await asyncio.sleep(8)
         world.read_log()
+        if plan.scenario == "bit flip":
+            checks.find_undetected(world, latecomer, hit)
         checks.find_violations(world, self.signers, self.askers)
+
+    async def _end_of_lost_tail(self) -> None:
+        world = self.world
+        latecomer = world.add("latecomer", run_observer)
+        latecomer.start()
+        await asyncio.sleep(8)
+        world.read_log()
+        checks.find_other_ledgers(world)
+
+    async def _flip_bits(self) -> int:
+        """One bit of the log; of one node's rows as well, while it is down. Returns which final block is hit."""
+        world, random = self.world, self.world.random("flip")
+        name = random.choice(sorted(world.nodes))
+        host = world.hosts[name]
+        host.crash()
+        world.tell("bit flip", name, host.disk.flip_a_bit(random, "read-model.db*"))
+        host.start()
+        await asyncio.sleep(8)
+        world.trouble.counts["bit flip"] += 2
+        return world.flip_a_bit()
 
     def _is_done(self) -> bool:
         """Whether everybody has what they want, and no job is left."""

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from tests.simulation.faults import UnreliableBus
 from tests.simulation.world import SimulatedHost, World
 
 # Clocks go wrong by no more than honest operators let them: well within the drift that blocks may have.
@@ -49,6 +48,18 @@ class Chaos:
             task = asyncio.create_task(_ended(cause()))
             under_way.add(task)
             self._tasks.append(task)
+
+    def plan_loss(self, within_ms: int) -> None:
+        """The server loses its unsynced tail once."""
+        self._tasks.append(asyncio.create_task(self._lose_tail(self._random.randint(1_000, within_ms))))
+
+    async def _lose_tail(self, after_ms: int) -> None:
+        await asyncio.sleep(after_ms / 1_000)
+        self._world.trouble.counts["lost tail"] += 1
+        self._world.trouble.server_down = True
+        self._world.lose_tail(self._random.randint(1, 12))
+        await self._for_a_while(2_000)
+        self._world.trouble.server_down = False
 
     def end(self) -> None:
         """Nothing goes wrong any more, and what was wrong is mended."""
@@ -145,6 +156,3 @@ class Chaos:
 
 async def _ended(cause: Awaitable[None]) -> None:
     await cause
-
-
-__all__ = ["Chaos", "UnreliableBus"]

@@ -1,6 +1,7 @@
 """The whole network of one seed: hosts and their processes, the server between them, and what is written down."""
 
 import asyncio
+import json
 import shutil
 import sys
 import tempfile
@@ -122,6 +123,7 @@ class World:
         self.hosts: dict[str, SimulatedHost] = {}
         self.nodes: dict[str, Node] = {}
         self.acknowledged: dict[str, bytes] = {}
+        self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
         self.final: dict[int, tuple[str, str]] = {}
         self.digest = sha256()
@@ -159,16 +161,20 @@ class World:
 
     def logged(self, name: str, method: str, line: structlog.typing.EventDict, error: object) -> None:
         """A process wrote a line of an error: it met what it was not made for."""
-        if line["event"] != "the actor stops":
+        byzantine = self.plan.byzantine and name == f"proposer {self.plan.proposers - 1}"
+        if line["event"] != "the actor stops" and not byzantine:
             found = error if isinstance(error, BaseException) else sys.exc_info()[1]
             self.violate(f"{name} logged: {line} {found!r}")
 
-    def heard(self, event: str, fate: str, data: bytes) -> None:
-        """An event was acknowledged, or refused with a reason."""
-        if fate == "acknowledged":
-            self.acknowledged.setdefault(event, data)
+    def heard(self, name: str, fate: str, data: bytes) -> None:
+        """An event was acknowledged, or refused with a reason (``name`` is its id); or a process of this name said a vote."""
+        if fate == "vote":
+            vote = json.loads(data)["vote"]
+            self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
+        elif fate == "acknowledged":
+            self.acknowledged.setdefault(name, data)
         else:
-            self.refused.setdefault(event, fate)
+            self.refused.setdefault(name, fate)
 
     def took_final(self, node: Node, name: str, final: Final) -> None:
         """A node holds a block for final."""
@@ -178,12 +184,43 @@ class World:
         self.tell("final", name, header.height, final.hash[:12], header.state_root[:12])
         if final.executed.state_root != header.state_root:
             self.violate(f"{name} took block {header.height} with another state root than it has computed")
+        if self.plan.scenario == "lost tail":
+            return  # what was final may be gone; `checks` compares at the end
         if self.final.setdefault(header.height, found) != found:
             self.violate(f"{name} holds another block or root at height {header.height}")
 
     def chain_log(self) -> SimulatedStream | None:
         """The log as the server has it."""
         return self.network.streams.get(subjects.stream(CHAIN, "CHAIN"))
+
+    def lose_tail(self, count: int) -> None:
+        """The server has lost its newest messages, and will use their sequences again."""
+        log = self.chain_log()
+        if log is None:
+            return
+        for _ in range(min(count, log.last_sequence)):
+            log.drop(log.last_sequence)
+            log.last_sequence -= 1
+        self.tell("lost tail", log.last_sequence)
+        self.books = Books(msgspec.to_builtins(self.genesis))
+        self._read = 0
+        self.events = 0
+
+    def flip_a_bit(self) -> int:
+        """In some message of the log. Returns the height of the final block that it hits, 0: another message."""
+        log, random = self.chain_log(), self.random("flip")
+        if log is None or not log.last_sequence:
+            return 0
+        place = random.randint(1, log.last_sequence)
+        message = log.messages[place]
+        data = bytearray(message.data)
+        bit = random.randrange(max(len(data), 1) * 8)
+        if data:
+            data[bit // 8] ^= 1 << bit % 8
+        log.messages[place] = msgspec.structs.replace(message, data=bytes(data))
+        hit = next((block for block in self.books.blocks if block.message == message.data), None)
+        self.tell("bit flip", place, bit, hit.header["height"] if hit else "no final block")
+        return hit.header["height"] if hit else 0
 
     def read_log(self) -> list[FinalBlock]:
         """Books what is new in the log."""
