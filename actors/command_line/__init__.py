@@ -4,6 +4,7 @@
 imported before it is known what is wanted, so that ``assay --help`` answers at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code: 0 ok, 1 job failed, 2 usage, 3 not found, 4 not allowed,
     5 network, 6 time-out, 7 verification failed, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_streams()
     # Read when NumPy is loaded. Our own threads share out its work; threads of the BLAS would only get in their way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if not words or words in (["--help"], ["-h"]):
@@ -37,3 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from actors.command_line import problems
 
         return problems.report(error, words)
+
+
+def _open_streams() -> None:
+    """What is written is UTF-8, whatever the locale. A stream that the shell has closed is one to nowhere."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123  as long as we live
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -56,7 +56,7 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
     if isinstance(error, asyncio.TimeoutError):
         return _problem("TIMED_OUT", "no answer in time", "", "Give it longer with --timeout.", 6), 6
     if isinstance(error, OSError):
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         code = 3 if isinstance(error, FileNotFoundError) else USAGE
         return _problem("FILE", what, "", "Check the path and the rights on it.", code), code
     hint = "This is a fault of Assay. Set ASSAY_TRACEBACK=1 for where it happened, and report it."

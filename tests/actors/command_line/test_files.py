@@ -3,13 +3,17 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from actors.command_line import local
 from actors.command_line.context import Context, home, load_context, local_home, place_of, save_context
+from actors.command_line.local import leave
 from actors.command_line.options import Network
+from actors.devnet import Devnet
 from actors.devnet_files import Files, Plan
 from actors.readiness import VARIABLE, ReadinessListener, say_ready
 from actors.roles import ROLES, MinerTable, WalletTable
@@ -137,6 +141,33 @@ def test_a_devnet_has_one_to_seven_proposers(tmp_path: Path, proposers: int) -> 
     """The bounds of a chain are those of its genesis."""
     with pytest.raises(BadInput, match="proposers"):
         Files(tmp_path, Plan(proposers=proposers))
+
+
+@pytest.mark.parametrize(
+    ("thrown_away", "url", "stays"), [(True, "nats://one:1", False), (True, "nats://two:2", True), (False, "", True)]
+)
+def test_a_devnet_removes_only_its_own_context(home: Path, thrown_away: bool, url: str, stays: bool) -> None:
+    """A second network in the same directory keeps its context when the first ends; so does one that is kept."""
+    context = save_context(local_home(), Context(url="nats://one:1", chain="devnet"))
+    leave(context, cast("Devnet", SimpleNamespace(thrown_away=thrown_away, url=url)))
+    assert context.exists() == stays
+
+
+@pytest.mark.parametrize(
+    ("program", "found", "expected"),
+    [
+        ("{home}/.venv/bin/assay", None, ".venv/bin/assay"),
+        ("{home}/.venv/bin/assay", "/usr/bin/assay", "assay"),
+        ("{home}/actors/command_line/__main__.py", None, "assay"),
+    ],
+)
+def test_the_next_steps_can_be_typed_as_they_stand(
+    home: Path, monkeypatch: pytest.MonkeyPatch, program: str, found: str | None, expected: str
+) -> None:
+    """Where PATH does not find the command, the banner names its place."""
+    monkeypatch.setattr(local.sys, "argv", [program.format(home=home)])
+    monkeypatch.setattr(local.shutil, "which", lambda _name: found)
+    assert local.command_here() == expected
 
 
 def test_secrets_of_a_devnet_are_private(tmp_path: Path) -> None:

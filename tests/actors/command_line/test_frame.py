@@ -22,6 +22,7 @@ from events import errors
 from events.errors import AssayError, BadInput
 from schemas import refusals
 from schemas.refusals import SelfTransfer, code_of
+from tests.actors.command_line.devnet_process import environment
 
 ROOT = Path(actors.__file__).parents[1]
 ADDRESS = "UBXWNE4LBHTTLQ5UNZ3N74XPQ62PNZP5TTSWS4CEVHKQ5L574IARSCPV"
@@ -241,6 +242,34 @@ def test_ctrl_c_ends_with_130(assay: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(application, "run", interrupted)
     assert assay("account") == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("shell", ["<&-", "2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_fault(home: Path, shell: str) -> None:
+    """A shell may close any of the three streams; the exit code is that of the command."""
+    done = run_in_shell(f"wallet create main --password-file - </dev/null {shell}")
+    assert done.returncode == 2
+    assert b"fault" not in done.stderr
+
+
+@pytest.mark.parametrize("setting", ["PYTHONIOENCODING=ascii", "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"])
+def test_what_is_written_is_utf_8_in_every_locale(home: Path, setting: str) -> None:
+    """Neither tables nor help nor errors depend on the locale."""
+    for words in ("--help", "job submit --help"):
+        done = run_in_shell(words, setting)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert "…" in done.stdout.decode()
+    assert run_in_shell("account '×'", setting).returncode == 2
+
+
+def test_a_full_disk_is_named(home: Path) -> None:
+    """What cannot be written is an error with the words of the system."""
+    assert b"error: No space left on device" in run_in_shell("schemas export schemas >/dev/full").stderr
+
+
+def run_in_shell(words: str, setting: str = "") -> subprocess.CompletedProcess[bytes]:
+    program = f"{setting} {sys.executable} -m actors.command_line {words}"
+    return subprocess.run(["/bin/sh", "-c", program], env=environment(Path("home")), capture_output=True, check=False)
 
 
 def test_without_a_network_the_error_says_how_to_get_one(assay: Any) -> None:
