@@ -55,11 +55,18 @@ class Chaos:
 
     async def _lose_tail(self, after_ms: int) -> None:
         await asyncio.sleep(after_ms / 1_000)
-        self._world.trouble.counts["lost tail"] += 1
-        self._world.trouble.server_down = True
-        self._world.lose_tail(self._random.randint(1, 12))
+        world, hosts = self._world, [self._world.hosts[name] for name in self._mortal]
+        world.trouble.counts["lost tail"] += 1
+        world.trouble.server_down = True
+        everything = self._random.random() < 0.5  # one power cut for the server and all the hosts
+        for host in hosts if everything else []:
+            host.crash(power=True)
+        world.lose_tail(self._random.randint(1, 12))
         await self._for_a_while(2_000)
-        self._world.trouble.server_down = False
+        world.trouble.server_down = False
+        for host in hosts if everything else []:
+            if not host.up and host.stopped is None:
+                host.start()
 
     def end(self) -> None:
         """Nothing goes wrong any more, and what was wrong is mended."""
