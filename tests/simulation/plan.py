@@ -35,6 +35,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     trouble_ms: int = 10_000
     block_events: int = 1_000
     attempts: int = 2
+    inbox_places: int = 200
     menu: Menu = Menu()
 
 
@@ -65,6 +66,7 @@ def draw(seed: int) -> Plan:
         trouble_ms=random.randint(5_000, 20_000),
         block_events=random.choice((1, 3, 1_000)),
         attempts=random.randint(1, 3),
+        inbox_places=random.choice((20, 200)),
         menu=Menu.draw(random),
     )
 

@@ -38,7 +38,6 @@ from tests.simulation.loop import CURRENT, Process, VirtualClock, VirtualLoop
 from tests.simulation.plan import CHAIN, Plan, genesis_of
 from tests.simulation.stand_in import Character, StandInComputer, verdict
 
-LIMITS = Limits(inbox_per_sender=200, inbox_messages=5_000)
 MEMORY = Path("/dev/shm")
 Work = Callable[["SimulatedHost", asyncio.Event], Awaitable[None]]
 
@@ -73,7 +72,7 @@ class SimulatedHost:
 
     def _connect(self, process: Process) -> None:
         world = self.world
-        self.bus = UnreliableBus(world.network, CHAIN, LIMITS, process, world.loop, world.tell, world.heard)
+        self.bus = UnreliableBus(world.network, CHAIN, world.limits, process, world.loop, world.tell, world.heard)
 
     async def _once(self, stop: asyncio.Event) -> None:
         """One try, on a connection of its own, as in `actors.roles.run_role`."""
@@ -119,6 +118,7 @@ class World:
         self.plan = plan
         self.folder = folder
         self.genesis = genesis_of(plan)
+        self.limits = Limits(inbox_per_sender=plan.inbox_places, inbox_messages=5_000)
         self.books = Books(msgspec.to_builtins(self.genesis))
         self.violations: list[str] = []
         self.disks: dict[str, Disk] = {}
@@ -212,6 +212,7 @@ class World:
 
     def flip_a_bit(self) -> int:
         """In some message of the log. Returns the height of the final block that it hits, 0: another message."""
+        self.read_log()
         log, random = self.chain_log(), self.random("flip")
         if log is None or not log.last_sequence:
             return 0
