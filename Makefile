@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim coverage lock install clean
+.PHONY: help demo test lint format bench sim fuzz coverage lock install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -46,6 +46,9 @@ bench: $(INSTALLED) ## measure, and write build/bench.json
 
 sim: $(INSTALLED) ## the simulated network under 500 seeds of faults (ARGS="--seeds 0:10000" for more)
 	$(BIN)/python -m tests.simulation.run $(ARGS)
+
+fuzz: $(INSTALLED) ## 100,000 nearly right inputs for every parser (ARGS="--executions 1000000 --parser npy")
+	$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 coverage: $(INSTALLED) ## the tests of the deterministic packages, with the lines and branches they miss
 	@mkdir -p build

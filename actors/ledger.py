@@ -3,7 +3,7 @@
 A full node answers from its own read model; a light actor asks any node (`QueriedLedger`).
 """
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +14,8 @@ from events.errors import NotFound, Unreachable
 from schemas.blocks import Outcome
 from schemas.messages import QueryAnswer, QueryRefused
 from schemas.queries import AccountQuestion, EventAnswer, EventQuestion, NonceAnswer, Question
+
+Value = TypeVar("Value")
 
 
 class AccountAt(Struct, frozen=True):
@@ -59,14 +61,15 @@ class QueriedLedger:
         answer = await self._ask("nonce", AccountQuestion(address=self._address))
         if isinstance(answer, QueryRefused):
             raise Unreachable("no node knows the account", why=answer.problem.detail, hint=answer.problem.hint)
+        nonce = _decoded(answer, NonceAnswer).nonce
         self._height = max(self._height, answer.height)
-        return AccountAt(msgspec.json.decode(answer.value, type=NonceAnswer).nonce, answer.height)
+        return AccountAt(nonce, answer.height)
 
     async def event(self, event_id: str) -> EventAt:
         height = self._height
         answer = await self._ask("event", EventQuestion(event=event_id, min_height=height))
         if isinstance(answer, QueryAnswer):
-            return EventAt(msgspec.json.decode(answer.value, type=EventAnswer).outcome, answer.height)
+            return EventAt(_decoded(answer, EventAnswer).outcome, answer.height)
         if answer.problem.code == NotFound.code:
             # Not the height of the answer: the node may have moved on after it looked.
             return EventAt(None, height)
@@ -78,3 +81,11 @@ class QueriedLedger:
         except UNREADABLE as error:
             raise Unreachable(f"the answer to the query {what} cannot be read", why=str(error)) from error
         return answer
+
+
+def _decoded(answer: QueryAnswer, kind: type[Value]) -> Value:
+    """What a node has found. Raises Unreachable where that is no such record: anyone may answer."""
+    try:
+        return msgspec.json.decode(answer.value, type=kind)
+    except UNREADABLE as error:
+        raise Unreachable("a node's answer cannot be read", why=str(error)) from error

@@ -96,7 +96,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(LONGEST_FILE)
         return tomllib.loads(content.decode())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
+        # Not TOMLDecodeError alone: an integer of too many digits is another ValueError, and brackets nest too deeply.
         raise BadInput(f"the settings file {path} cannot be read", why=str(error)) from error
 
 

@@ -148,7 +148,7 @@ def policy_from_toml(text: str, source: str) -> Policy:
     """Read a policy; `source` names the file in the error. Raises InvalidPolicy."""
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # an integer of too many digits is a bare ValueError
         raise _invalid(source, str(error)) from error
     known = tuple(str(record.__struct_config__.tag) for record in EVENT_TYPES)
     for name in policy.types:
