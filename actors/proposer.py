@@ -39,9 +39,11 @@ TICK_MS: Final = 250
 VOTE_AGAIN_MS: Final = 2_000
 APPEND_AGAIN_MS: Final = 2_000
 EXPIRE_EVERY_MS: Final = 10_000
-# A validator of which nothing was seen for so long, while others made so many blocks, is taken for dead.
+# A validator of which nothing was seen for so long is taken for dead, if the others have made enough blocks for its
+# turn to have come; after the longer while, if they have made any. Places that it does not free end in full inboxes,
+# which let no more blocks come: to wait for many of them may be to wait for ever. To be wrong costs a reader made anew.
 SILENT_MS: Final = 60_000
-SILENT_BLOCKS: Final = 50
+LONG_SILENT_MS: Final = 600_000
 
 log = structlog.get_logger()
 
@@ -272,8 +274,10 @@ class Proposer:
         for validator in self._node.genesis.validators:
             address = validator.address
             height, seen_ms = self._seen[address]
-            silent = self._node.height - height >= SILENT_BLOCKS and now_ms - seen_ms >= SILENT_MS
-            if silent and address != self._key.address and address not in self._retired:
+            blocks, silent_ms = self._node.height - height, now_ms - seen_ms
+            had_its_turn = blocks >= len(self._node.genesis.validators)
+            dead = blocks > 0 and silent_ms >= (SILENT_MS if had_its_turn else LONG_SILENT_MS)
+            if dead and address != self._key.address and address not in self._retired:
                 log.warning("a validator is silent; its inbox reader is retired", address=address, since_block=height)
                 try:
                     await self._bus.retire_reader(address)
