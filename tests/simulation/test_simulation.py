@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.simulation.simulation import run_seed
+from tests.simulation.plan import Plan
+from tests.simulation.simulation import run_plan, run_seed
 
 SEEDS = range(24)
 
@@ -16,6 +17,13 @@ def test_nothing_is_lost(seed: int) -> None:
     """Whatever goes wrong, the ledger is one, adds up, and everything that was asked for comes to an end."""
     result = run_seed(seed)
     assert result.violations == (), f"python -m tests.simulation.run --seed {seed} --trace"
+
+
+def test_a_dead_proposer_does_not_fill_the_inboxes_for_good() -> None:
+    """A sender with few places in its inbox goes on after one of three proposers died, before many blocks are made."""
+    result = run_plan(Plan(seed=3, proposers=3, stay_dead=1, transfers=60, inbox_places=20, trouble_ms=2_000))
+    assert result.violations == ()
+    assert result.events == 60
 
 
 def test_ten_runs_of_a_seed_give_one_trace() -> None:
