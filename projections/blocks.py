@@ -24,6 +24,7 @@ from projections.faults import (
     FarFromServerTime,
     Fault,
     OtherChain,
+    OtherGenesis,
     TimeNotAfterParent,
     TooEarlyForRound,
     TooManyBytes,
@@ -49,6 +50,7 @@ class Parent(Struct, frozen=True, kw_only=True):
     """What the next block is checked against. ``votes`` are signatures for this parent that are known to hold."""
 
     genesis: Genesis
+    genesis_hash: str
     validators: Validators
     height: int
     hash: str
@@ -67,6 +69,8 @@ def place_fault(header: Header, parent: Parent) -> Fault | None:
     genesis = parent.genesis
     if header.chain != genesis.chain:
         return OtherChain(expected=genesis.chain, found=header.chain)
+    if header.genesis != parent.genesis_hash:
+        return OtherGenesis(expected=parent.genesis_hash, found=header.genesis)
     if header.height != parent.height + 1:
         return WrongHeight(expected=parent.height + 1, found=header.height)
     if header.parent != parent.hash:

@@ -33,6 +33,7 @@ def header_in_place(parent: blocks.Parent, commit: Commit, proposer: str, time_m
     """The next block's header as far as it is known before execution; None where it would not stand in its place."""
     header = Header(
         chain=parent.genesis.chain,
+        genesis=parent.genesis_hash,
         height=parent.height + 1,
         parent=parent.hash,
         time_ms=time_ms,

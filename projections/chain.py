@@ -87,6 +87,7 @@ class Chain:
         self.commit = commit
         parent = blocks.Parent(
             genesis=self.genesis,
+            genesis_hash=self.genesis_hash,
             validators=self.validators,
             height=self.height,
             hash=self.head_hash,

@@ -39,6 +39,12 @@ class OtherChain(Fault, frozen=True):
     found: str
 
 
+class OtherGenesis(Fault, frozen=True):
+    sentence = "genesis: the block says {found}, this chain's is {expected}"
+    expected: str
+    found: str
+
+
 class WrongHeight(Fault, frozen=True):
     sentence = "height: the block says {found}, the next one is {expected}"
     expected: int

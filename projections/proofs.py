@@ -10,7 +10,7 @@ from hashlib import sha256
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from events.blocks import commit_signature_holds, hash_of
+from events.blocks import commit_signature_holds, genesis_hash, hash_of
 from events.envelope import SignedEvent, read
 from events.errors import Refused, VerificationFailed
 from events.merkle import inclusion_path, leaf_hash, verify_inclusion
@@ -100,6 +100,10 @@ def verify_block(proof: BlockProof, genesis: Genesis) -> str:
     validators, voters = Validators(genesis), [validator for validator, _ in proof.votes]
     if header.chain != genesis.chain:
         raise _failed("the proof is of another chain", f"it says {header.chain}, the genesis {genesis.chain}")
+    if header.genesis != genesis_hash(genesis):
+        raise _failed(
+            "the proof is of another chain", f"it names genesis {header.genesis}, not {genesis_hash(genesis)}"
+        )
     if len(dict.fromkeys(voters)) != len(voters):
         raise _failed("the votes do not count", "a validator is named twice")
     for validator, sig in proof.votes:

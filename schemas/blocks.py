@@ -21,12 +21,14 @@ Commit = Annotated[tuple[CommitSignature, ...], Meta(max_length=7)]
 class Header(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the block hash covers, and with it everything in the block.
 
-    ``parent`` is the hash of the header before (the genesis digest for height 1), ``commit`` the quorum of votes for
-    that parent, sorted by validator (empty at height 1). ``event_root`` and ``outcome_root`` are RFC 9162 trees over
-    the raw events and the canonical outcomes, ``state_root`` is the state after the block.
+    ``genesis`` is the digest of the chain's genesis, so that what holds under one header holds on no other chain of
+    that name. ``parent`` is the hash of the header before (at height 1 the genesis digest), ``commit`` the quorum of
+    votes for that parent, sorted by validator (empty at height 1). ``event_root`` and ``outcome_root`` are RFC 9162
+    trees over the raw events and the canonical outcomes, ``state_root`` is the state after the block.
     """
 
     chain: ChainId
+    genesis: Digest
     height: Height
     parent: Digest
     time_ms: TimeMs

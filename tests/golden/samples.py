@@ -205,6 +205,7 @@ def header() -> Header:
     envelopes = [signed.raw for signed in signed_events().values()]
     return Header(
         chain=CHAIN,
+        genesis=digest(b"genesis"),
         height=2,
         parent=parent,
         time_ms=TIME_MS + 1_000,

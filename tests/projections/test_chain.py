@@ -94,7 +94,7 @@ def too_much_gas(network: SmallNetwork) -> bytes:
     jobs = [network.submit("alice", escrow=1_000) for _ in range(11)]
     claimed = SmallNetwork(make_genesis(max_block_gas=200_000, max_block_bytes=8_192))
     block = claimed.build(*jobs)
-    header = msgspec.structs.replace(block.header, parent=network.chain.head_hash)
+    header = msgspec.structs.replace(block.header, parent=network.chain.head_hash, genesis=network.chain.genesis_hash)
     return signed_by(network.proposer(), header, tuple(bytes(raw) for raw in block.events))
 
 
@@ -109,6 +109,7 @@ BLOCKS = {
     "nested bomb": (lambda network: b'{"events":[' + b"[" * 100_000, faults.Unreadable),
     "white space": (lambda network: canonical(network.build(network.transfer())) + b"\n", faults.Unreadable),
     "another chain": (lambda network: forged(network, chain="elsewhere"), faults.OtherChain),
+    "another genesis": (lambda network: forged(network, genesis=digest_of("other")), faults.OtherGenesis),
     "a height ahead": (lambda network: forged(network, height=3), faults.WrongHeight),
     "a final height": (lambda network: forged(network, height=1), faults.WrongHeight),
     "another parent": (lambda network: forged(network, parent=digest_of("fork")), faults.WrongParent),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from events.blocks import hash_of, sign_vote
+from events.blocks import genesis_hash, hash_of, sign_vote
 from events.canonical import canonical
 from events.errors import VerificationFailed
 from events.keys import Key
@@ -55,6 +55,7 @@ class Scene:
         executed = self.ledger.block(*sayings)
         self.header = Header(
             chain=CHAIN,
+            genesis=genesis_hash(self.genesis),
             height=1,
             parent="0" * 64,
             time_ms=self.ledger.time_ms,
@@ -163,6 +164,7 @@ WRONG: list[tuple[str, Wrong, str]] = [
         "is not for block",
     ),
     ("another chain", lambda scene: _with_header(scene, chain="another-chain"), "another chain"),
+    ("another genesis", lambda scene: _with_header(scene, genesis="0" * 64), "another chain"),
     ("another event root", lambda scene: _with_header(scene, event_root="0" * 64), "event root"),
     ("another place", lambda scene: _inclusion(scene, index=0), "event root"),
     ("a place outside", lambda scene: _inclusion(scene, index=5), "event root"),
@@ -203,9 +205,9 @@ def test_a_bundle_that_does_not_hold_says_why(wrong: Wrong, why: str) -> None:
 
 
 def test_a_proof_holds_for_its_own_genesis_only() -> None:
-    """With other validators the same votes count for nothing."""
+    """Another genesis is another chain, whatever its name and its validators."""
     scene = Scene()
-    with pytest.raises(VerificationFailed, match="not a validator"):
+    with pytest.raises(VerificationFailed, match="names genesis"):
         verify_bundle(scene.state("supply"), genesis())
 
 
