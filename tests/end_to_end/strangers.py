@@ -184,7 +184,9 @@ class Party(Client):
     async def last_block(self) -> dict[str, Any]:
         """What a node says about the newest block."""
         height = (await self.ask("status", Question(min_height=self.height))).height
-        block: dict[str, Any] = msgspec.json.decode((await self.ask("block", BlockQuestion(height=height))).value)
+        # Another node may answer, which is perhaps not that far yet.
+        answer = await self.ask("block", BlockQuestion(height=height, min_height=height))
+        block: dict[str, Any] = msgspec.json.decode(answer.value)
         return block
 
     async def ask(self, what: str, question: Any) -> QueryAnswer:
