@@ -8,6 +8,7 @@ import msgspec
 
 from events import subjects
 from events.errors import Divergence, SequenceGap, VerificationFailed
+from projections.audit import Auditor
 from schemas.services import MatmulInt8
 from tests.projections.small_network import key_of
 from tests.simulation.clients import Asker, Signer
@@ -42,6 +43,7 @@ def find_other_ledgers(world: World) -> None:
     A node that is ahead of the shortened log can learn of the loss only from what the log says next.
     """
     check_honesty(world)
+    _check_audit(world)
     hashes = {block.header["height"]: block.hash for block in world.books.blocks}
     _check_stops(world, frozenset(world.hosts))
     for name, node in world.nodes.items():
@@ -71,6 +73,8 @@ def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[As
     for failure in world.loop.failures:
         world.violate(f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}")
     check_honesty(world)
+    if world.plan.scenario != "bit flip":
+        _check_audit(world)
     _check_ends(world)
     _check_nodes(world)
     _check_acknowledged(world)
@@ -78,6 +82,22 @@ def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[As
         for key in asker.wanted:
             if world.books.memos[key] > 1:
                 world.violate(f"the wallet's request {key} is in the log {world.books.memos[key]} times")
+
+
+def _check_audit(world: World) -> None:
+    """An audit of the log, which knows no server's stamps, ends where the books do."""
+    log = world.chain_log()
+    auditor = Auditor(world.genesis, threads=1)
+    try:
+        for message in log.messages.values() if log is not None else ():
+            kind = "block" if message.subject == subjects.block(CHAIN) else "vote"
+            auditor.add(message.sequence, kind, message.data)
+        auditor.finish()
+    except Divergence as error:
+        world.violate(f"the audit fails: {error}")
+        return
+    if world.books.blocks and auditor.totals().head != world.books.blocks[-1].hash:
+        world.violate(f"the audit ends at height {auditor.height} with another head than the books")
 
 
 def check_honesty(world: World) -> None:
@@ -135,9 +155,11 @@ def _check_nodes(world: World) -> None:
 def _check_acknowledged(world: World) -> None:
     """Everything that the server took is in the log, was refused with a reason, or can have no effect any more."""
     keeper = world.books.keeper
-    for name, data in world.acknowledged.items():
+    for name, (data, since_ms) in world.acknowledged.items():
         if name in world.books.places or name in world.refused:
             continue
+        if world.loop.now_ms() - since_ms > world.limits.inbox_age_s * 1_000:
+            continue  # expired
         body = json.loads(data)["body"]
         sender, nonce = body["sender"], body["nonce"]
         if nonce < keeper.nonces[sender]:

@@ -124,7 +124,7 @@ class Villain:
         """Tells a victim that its events were refused."""
         for victim in VICTIMS:
             address = key_of(victim).address
-            for name, data in list(host.world.acknowledged.items())[-5:]:
+            for name, (data, _) in list(host.world.acknowledged.items())[-5:]:
                 if address.encode() in data:
                     told = EventRefused(event=name, refusal=NonceTooLow(expected=999, found=1), hint="")
                     await host.bus.publish_live(address, "refused", canonical(told))

@@ -36,6 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     block_events: int = 1_000
     attempts: int = 2
     inbox_places: int = 200
+    inbox_age_s: int = 3_600
     menu: Menu = Menu()
 
 
@@ -67,6 +68,7 @@ def draw(seed: int) -> Plan:
         block_events=random.choice((1, 3, 1_000)),
         attempts=random.randint(1, 3),
         inbox_places=random.choice((20, 200)),
+        inbox_age_s=random.choice((15, 3_600, 3_600)),
         menu=Menu.draw(random),
     )
 

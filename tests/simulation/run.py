@@ -55,7 +55,7 @@ def _many(seeds: range, processes: int) -> int:
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     jobs: Counter[str] = Counter()
-    failed = 0
+    failed = longest_calm_ms = 0
     with multiprocessing.Pool(processes, maxtasksperchild=200) as pool:
         for done, result in enumerate(pool.imap_unordered(_safely, seeds, chunksize=1), 1):
             if isinstance(result, tuple):
@@ -63,6 +63,7 @@ def _many(seeds: range, processes: int) -> int:
                 print(f"seed {result[0]} broke:\n{result[1]}", flush=True)
             else:
                 total.update(ms=result.virtual_ms, events=result.events, blocks=result.blocks)
+                longest_calm_ms = max(longest_calm_ms, result.calm_ms)
                 faults.update(result.faults)
                 jobs.update(result.jobs)
                 if result.violations:
@@ -74,6 +75,7 @@ def _many(seeds: range, processes: int) -> int:
     took = time.perf_counter() - began
     print(f"{len(seeds)} seeds in {took:.0f} s: {len(seeds) / took:.1f} seeds/s on {processes} processes")
     print(f"{total['ms'] / 3_600_000:.1f} virtual hours, {total['blocks']} blocks, {total['events']} events in blocks")
+    print(f"longest time from the last fault until all was done: {longest_calm_ms / 1_000:.0f} virtual s")
     print("jobs: " + ", ".join(f"{name} {count}" for name, count in sorted(jobs.items())))
     print("faults: " + ", ".join(f"{name} {count}" for name, count in faults.most_common()))
     print(f"{failed} seeds with violations")

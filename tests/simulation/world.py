@@ -118,13 +118,13 @@ class World:
         self.plan = plan
         self.folder = folder
         self.genesis = genesis_of(plan)
-        self.limits = Limits(inbox_per_sender=plan.inbox_places, inbox_messages=5_000)
+        self.limits = Limits(inbox_per_sender=plan.inbox_places, inbox_messages=5_000, inbox_age_s=plan.inbox_age_s)
         self.books = Books(msgspec.to_builtins(self.genesis))
         self.violations: list[str] = []
         self.disks: dict[str, Disk] = {}
         self.hosts: dict[str, SimulatedHost] = {}
         self.nodes: dict[str, Node] = {}
-        self.acknowledged: dict[str, bytes] = {}
+        self.acknowledged: dict[str, tuple[bytes, int]] = {}
         self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
         self.final: dict[int, tuple[str, str]] = {}
@@ -176,7 +176,7 @@ class World:
             vote = json.loads(data)["vote"]
             self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
         elif fate == "acknowledged":
-            self.acknowledged.setdefault(name, data)
+            self.acknowledged[name] = (data, self.loop.now_ms())
         else:
             self.refused.setdefault(name, fate)
 
