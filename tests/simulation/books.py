@@ -40,11 +40,15 @@ class Keeper(Bookkeeper):
 
 
 class Books:
-    """Takes the log's messages one after the other. ``problems`` are what no honest log may hold."""
+    """Takes the log's messages one after the other. ``problems`` are what no honest log may hold.
+
+    ``open_since`` is for the reader: the sequence of the first block after the last final one.
+    """
 
     def __init__(self, genesis: dict[str, Any]) -> None:
         self.keeper = Keeper(genesis)
         self.blocks: list[FinalBlock] = []
+        self.open_since: int | None = None
         self.places: dict[str, int] = {}
         self.memos: Counter[str] = Counter()
         self.problems: list[str] = []

@@ -49,7 +49,7 @@ def draw(seed: int) -> Plan:
     character: tuple[Character, ...] = ("honest", "honest", "slow", "lying", "failing", "vanishing")
     others = [random.choice(character) for _ in range(random.randint(0, 2))]
     lot = random.random()
-    scenario: Scenario = "lost tail" if lot < 0.06 else "bit flip" if lot < 0.12 else "ordinary"
+    scenario: Scenario = "lost tail" if lot < 0.1 else "bit flip" if lot < 0.16 else "ordinary"
     return Plan(
         seed=seed,
         scenario=scenario,

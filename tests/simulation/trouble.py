@@ -56,12 +56,18 @@ class Chaos:
     async def _lose_tail(self, after_ms: int) -> None:
         await asyncio.sleep(after_ms / 1_000)
         world, hosts = self._world, [self._world.hosts[name] for name in self._mortal]
+        count = self._random.randint(1, 12)
+        for _ in range(self._random.choice((0, 5_000))):  # at best while a block waits for its votes
+            if voted := world.messages_since_open_block():
+                count = voted
+                break
+            await asyncio.sleep(0.001)
         world.trouble.counts["lost tail"] += 1
         world.trouble.server_down = True
         everything = self._random.random() < 0.5  # one power cut for the server and all the hosts
         for host in hosts if everything else []:
             host.crash(power=True)
-        world.lose_tail(self._random.randint(1, 12))
+        world.lose_tail(count)
         await self._for_a_while(2_000)
         world.trouble.server_down = False
         for host in hosts if everything else []:

@@ -197,6 +197,15 @@ class World:
         """The log as the server has it."""
         return self.network.streams.get(subjects.stream(CHAIN, "CHAIN"))
 
+    def messages_since_open_block(self) -> int:
+        """How many messages of the log are a block that is not final and what follows it; 0 when there is no vote."""
+        self.read_log()
+        log = self.chain_log()
+        if log is None or self.books.open_since is None:
+            return 0
+        count = log.last_sequence - self.books.open_since + 1
+        return count if count > 1 else 0
+
     def lose_tail(self, count: int) -> None:
         """The server has lost its newest messages, and will use their sequences again."""
         log = self.chain_log()
@@ -236,6 +245,10 @@ class World:
             message = log.messages[self._read]
             kind = "block" if message.subject == subjects.block(CHAIN) else "vote"
             block = self.books.add(kind, message.data)
+            if block is not None:
+                self.books.open_since = None
+            elif kind == "block" and self.books.open_since is None:
+                self.books.open_since = self._read
             if block is not None:
                 found.append(block)
                 self.events += len(block.events)
