@@ -5,6 +5,11 @@ node has cast, and marks of how far others have read) follows from the log: dele
 same rows, in whatever batches the blocks are written. The file runs with ``synchronous=NORMAL``: a crash of the
 process loses nothing, and a loss of power may lose the newest transactions, which are then read from the log again. A
 vote is synced to the disk before it is said, for the log might not have it.
+
+What a node believes of its file: the state, once its root is that of the newest block's header, which is compared when
+the file is opened; and a header or an envelope, once it has the hash or id that names it, which is compared whenever
+it is read. Nothing else in the file changes the ledger. Outcomes, histories and counts are served as they are stored;
+`projections.read_model_check` derives all of it again.
 """
 
 import asyncio
@@ -23,6 +28,7 @@ from events.errors import AssayError, NotAllowed, Unreachable, VerificationFaile
 from projections.chain import Final as FinalBlock
 from projections.concerns import Concerns
 from projections.read_model_rows import Rows, write_rows
+from projections.read_model_stored import REBUILD, damaged, stored_bytes, stored_header, stored_number, stored_record
 from projections.read_model_tables import DERIVED_TABLES, FORMAT, SCHEMA
 from projections.state import State
 from schemas.blocks import Commit, Header
@@ -30,10 +36,8 @@ from schemas.genesis import Genesis
 
 Answer = TypeVar("Answer")
 
-_REBUILD: Final = "Stop the node and delete the file: it is rebuilt from the log."
 # Pages of the write-ahead log between two checkpoints, 16 MiB: a page that many blocks touch is copied back less often.
 LARGE_LOG: Final = "PRAGMA wal_autocheckpoint=4000"
-_header_decoder = msgspec.json.Decoder(Header)
 _votes_decoder = msgspec.json.Decoder(Commit)
 
 
@@ -131,7 +135,7 @@ class ReadModel:
             raise VerificationFailed(
                 f"the read model {self.path} is damaged",
                 why=f"its rows give the state root {state.root()}, its head says {stored_root}",
-                hint=_REBUILD,
+                hint=REBUILD,
             )
         self._concerns = Concerns(state.unfinished_jobs())
         self._height = head.height if head is not None else 0
@@ -188,7 +192,7 @@ class ReadModel:
             self._writer,
             lambda db: db.execute("SELECT data FROM votes WHERE height = ?", (height,)).fetchone(),
         )
-        return None if row is None else bytes(row[0])
+        return None if row is None else stored_bytes(row[0], f"the vote at height {height}")
 
     async def mark(self, name: str) -> int | None:
         """How far a reader of the rows (the feed) has come, where it has said so."""
@@ -233,7 +237,7 @@ async def _guarded(path: Path, connection: Connection, function: Callable[[sqlit
 
 
 def _unusable(path: Path, error: sqlite3.Error) -> AssayError:
-    return VerificationFailed(f"the read model {path} cannot be used", why=str(error), hint=_REBUILD)
+    return VerificationFailed(f"the read model {path} cannot be used", why=str(error), hint=REBUILD)
 
 
 def _snapshot(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
@@ -281,9 +285,19 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
 
 def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, tuple[int, int]]:
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    place = int(meta["position"]), int(meta["last_block"])
+    height, position, last_block = (stored_number(meta.get(key), key) for key in ("height", "position", "last_block"))
     rows = db.execute("SELECT key, CAST(value AS BLOB) FROM records").fetchall()
-    if meta["height"] == 0:
-        return rows, None, (), place
-    header, votes = db.execute("SELECT header, votes FROM blocks WHERE height = ?", (meta["height"],)).fetchone()
-    return rows, _header_decoder.decode(header), _votes_decoder.decode(votes), place
+    count, newest = db.execute("SELECT count(*), max(height) FROM blocks").fetchone()
+    if (count, newest or 0) != (height, height):
+        raise damaged("blocks", f"there are {count} up to height {newest}, and there should be {height}")
+    if height == 0:
+        return rows, None, (), (position, last_block)
+    block_hash, stored, votes, sequence = db.execute(
+        "SELECT hash, header, votes, sequence FROM blocks WHERE height = ?", (height,)
+    ).fetchone()
+    header = stored_header(stored, block_hash)
+    if header.height != height:
+        raise damaged(f"block {height}", f"its header is that of block {header.height}")
+    if not stored_number(sequence, "blocks") <= last_block <= position:
+        raise damaged("meta", f"message {position} comes after message {last_block}, and both after {sequence}")
+    return rows, header, stored_record(_votes_decoder, votes, f"block {height}"), (position, last_block)

@@ -7,8 +7,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from events.canonical import canonical
 from projections.read_model_queries import outcome_of
+from projections.read_model_stored import stored_envelope, stored_header, stored_record
 from projections.read_model_tables import place_of
-from schemas.blocks import Applied, Header
+from schemas.blocks import Applied
 from schemas.messages import FeedEntry, FeedMessage
 
 
@@ -24,7 +25,6 @@ class _Named(Struct):
 
 
 _named_decoder = msgspec.json.Decoder(_Named)
-_header_decoder = msgspec.json.Decoder(Header)
 
 
 def feed_messages(db: sqlite3.Connection, height: int) -> tuple[int, list[tuple[str, bytes]]] | None:
@@ -32,7 +32,7 @@ def feed_messages(db: sqlite3.Connection, height: int) -> tuple[int, list[tuple[
     block = db.execute("SELECT hash, header FROM blocks WHERE height = ?", (height,)).fetchone()
     if block is None:
         return None
-    header = _header_decoder.decode(block[1])
+    header = stored_header(block[1], block[0])
     entries: dict[str, list[FeedEntry]] = {}
     rows = db.execute(
         "SELECT place, id, fee, raw, outcome, beyond FROM events WHERE place BETWEEN ? AND ? ORDER BY place",
@@ -40,10 +40,11 @@ def feed_messages(db: sqlite3.Connection, height: int) -> tuple[int, list[tuple[
     )
     for index, (_, event_id, fee, raw, stored, beyond) in enumerate(rows):
         outcome = outcome_of(event_id, fee, stored)
-        entry = FeedEntry(index=index, outcome=outcome, event=Raw(raw) if raw is not None else UNSET)
+        event = Raw(stored_envelope(raw, event_id)) if raw is not None else UNSET
+        entry = FeedEntry(index=index, outcome=outcome, event=event)
         addresses = beyond.split() if beyond else []
         if raw is not None:
-            named = _named_decoder.decode(raw).body
+            named = stored_record(_named_decoder, raw, "an envelope").body
             addresses.append(named.sender)
             if isinstance(outcome, Applied) and named.to is not UNSET:
                 addresses.append(named.to)

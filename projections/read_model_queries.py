@@ -14,9 +14,17 @@ from msgspec import UNSET, Raw, UnsetType
 from events.blocks import genesis_hash
 from events.canonical import canonical
 from events.errors import BadInput, NotFound
-from events.merkle import inclusion_path, leaf_hash
+from events.merkle import inclusion_path, leaf_hash, root_of_hashes
+from projections.read_model_stored import (
+    damaged,
+    stored_bytes,
+    stored_envelope,
+    stored_header,
+    stored_number,
+    stored_record,
+)
 from projections.read_model_tables import MAX_HEIGHT, MAX_INDEX, height_and_index, place_of
-from schemas.blocks import Applied, Commit, Header, Outcome
+from schemas.blocks import Applied, Commit, Outcome
 from schemas.genesis import Genesis
 from schemas.messages import BlockProof, InclusionProof, ProofBundle
 from schemas.queries import (
@@ -40,7 +48,6 @@ from schemas.state import Account, Job, Miner, Supply
 # NATS carries 1 MiB by default; the rest is for what surrounds the entries.
 MAX_PAGE_BYTES: Final = 786_432
 
-_header_decoder: Final = msgspec.json.Decoder(Header)
 _votes_decoder: Final = msgspec.json.Decoder(Commit)
 _outcome_decoder: Final[msgspec.json.Decoder[Outcome]] = msgspec.json.Decoder(Outcome)
 _account_decoder: Final = msgspec.json.Decoder(Account)
@@ -50,7 +57,7 @@ _supply_decoder: Final = msgspec.json.Decoder(Supply)
 _receipt_decoder: Final = msgspec.json.Decoder(SignedReceipt)
 
 # The slash is followed by the zero in ASCII: these are the keys that begin with "miner/".
-_MINERS: Final = "SELECT key, value FROM records WHERE key >= ? AND key < 'miner0' ORDER BY key LIMIT ?"
+_MINERS: Final = "SELECT key, CAST(value AS BLOB) FROM records WHERE key >= ? AND key < 'miner0' ORDER BY key LIMIT ?"
 _COUNT_MINERS: Final = "SELECT count(*) FROM records WHERE key >= 'miner/' AND key < 'miner0'"
 # By whether an owner and a situation are given.
 _JOBS: Final = {
@@ -70,18 +77,19 @@ def height(db: sqlite3.Connection) -> int:
 
 
 def _meta(db: sqlite3.Connection, key: str) -> int:
-    return int(db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()[0])
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return stored_number(row[0] if row else None, key)
 
 
 def _record(db: sqlite3.Connection, key: str) -> bytes | None:
-    row = db.execute("SELECT value FROM records WHERE key = ?", (key,)).fetchone()
-    return None if row is None else bytes(row[0])
+    row: tuple[bytes] | None = db.execute("SELECT CAST(value AS BLOB) FROM records WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
 
 
 def status(db: sqlite3.Connection, genesis: Genesis) -> StatusAnswer:
     """Where the read model stands, with counts."""
     counts: dict[str, int] = dict(db.execute("SELECT name, number FROM counts").fetchall())
-    supply = _supply_decoder.decode(_record(db, "supply") or b"{}")
+    supply = stored_record(_supply_decoder, _record(db, "supply"), "supply")
     newest = db.execute(f"{_BLOCK} ORDER BY height DESC LIMIT 1").fetchone()
     head = _block_entry(newest) if newest else None
     identity = genesis_hash(genesis)
@@ -107,18 +115,20 @@ def status(db: sqlite3.Connection, genesis: Genesis) -> StatusAnswer:
 def account(db: sqlite3.Connection, address: str) -> AccountAnswer:
     """The account of an address; empty where the log does not name it."""
     stored = _record(db, f"account/{address}")
-    found = _account_decoder.decode(stored) if stored else Account()
+    found = stored_record(_account_decoder, stored, address) if stored is not None else Account()
     return AccountAnswer(address=address, **msgspec.structs.asdict(found))
 
 
 def _block_entry(row: Sequence[Any]) -> BlockEntry:
-    block_hash, header, votes, timers, events = row
+    block_hash, stored, votes, timers, events = row
+    header = stored_header(stored, block_hash)
+    what = f"block {header.height}"
     return BlockEntry(
         hash=block_hash.hex(),
-        header=_header_decoder.decode(header),
-        votes=_votes_decoder.decode(votes),
-        timers=timers,
-        events=events,
+        header=header,
+        votes=stored_record(_votes_decoder, votes, what),
+        timers=stored_number(timers, what),
+        events=stored_number(events, what),
     )
 
 
@@ -174,10 +184,8 @@ def block_proof(entry: BlockEntry) -> BlockProof:
 def outcome_of(event_id: bytes | None, fee: int, stored: bytes | None) -> Outcome:
     """The outcome as the row holds it."""
     if stored is not None:
-        return _outcome_decoder.decode(stored)
-    if event_id is None:
-        raise AssertionError("a timer's outcome is always stored")
-    return Applied(event=event_id.hex(), fee=fee)
+        return stored_record(_outcome_decoder, stored, "an outcome")
+    return Applied(event=stored_bytes(event_id, "the id of an event").hex(), fee=stored_number(fee, "a fee"))
 
 
 def _event_answer(row: Sequence[Any]) -> EventAnswer:
@@ -186,10 +194,10 @@ def _event_answer(row: Sequence[Any]) -> EventAnswer:
     return EventAnswer(
         height=at_height,
         index=index,
-        time_ms=_header_decoder.decode(header).time_ms,
+        time_ms=stored_header(header, block_hash).time_ms,
         block=block_hash.hex(),
         outcome=outcome_of(event_id, fee, outcome),
-        envelope=Raw(raw) if raw is not None else UNSET,
+        envelope=Raw(stored_envelope(raw, event_id)) if raw is not None else UNSET,
     )
 
 
@@ -240,7 +248,7 @@ def _job(db: sqlite3.Connection, job_id: str) -> Job:
             hint="A job's id is the id of its job.submitted event, once that is in a block.",
             job=job_id,
         )
-    return _job_decoder.decode(stored)
+    return stored_record(_job_decoder, stored, f"job {job_id}")
 
 
 def jobs(
@@ -265,7 +273,7 @@ def miner(db: sqlite3.Connection, address: str) -> MinerEntry:
     stored = _record(db, f"miner/{address}")
     if stored is None:
         raise NotFound(f"{address} is not a registered miner", hint="A miner registers itself when it starts.")
-    return MinerEntry(address=address, miner=_miner_decoder.decode(stored))
+    return MinerEntry(address=address, miner=stored_record(_miner_decoder, stored, address))
 
 
 def miners(db: sqlite3.Connection, limit: int, cursor: str | UnsetType = UNSET) -> MinersAnswer:
@@ -273,7 +281,9 @@ def miners(db: sqlite3.Connection, limit: int, cursor: str | UnsetType = UNSET) 
     first = f"miner/{cursor}" if cursor is not UNSET else "miner/"
     rows = db.execute(_MINERS, (first, limit + 1)).fetchall()
     kept = _fitting(rows, limit, None, 0)
-    entries = tuple(MinerEntry(address=key[6:], miner=_miner_decoder.decode(value)) for key, value in rows[:kept])
+    entries = tuple(
+        MinerEntry(address=key[6:], miner=stored_record(_miner_decoder, value, key)) for key, value in rows[:kept]
+    )
     return MinersAnswer(miners=entries, next=rows[kept][0][6:] if kept < len(rows) else UNSET)
 
 
@@ -284,7 +294,7 @@ def receipt(db: sqlite3.Connection, job_id: str) -> tuple[SignedReceipt, ProofBu
         situation = db.execute("SELECT situation FROM jobs WHERE id = ?", (bytes.fromhex(job_id),)).fetchone()
         why = f"the job is {situation[0]}" if situation else "there is no such job"
         raise NotFound(f"there is no receipt of job {job_id}", why=why, hint="Only a settled job has one.", job=job_id)
-    return _receipt_decoder.decode(row[1]), _event_proof(db, row[0])
+    return stored_record(_receipt_decoder, row[1], f"the receipt of {job_id}"), _event_proof(db, row[0])
 
 
 def event_proof(db: sqlite3.Connection, event_id: str) -> ProofBundle:
@@ -300,8 +310,10 @@ def _event_proof(db: sqlite3.Connection, place: int) -> ProofBundle:
         "SELECT raw FROM events WHERE place BETWEEN ? AND ? ORDER BY place",
         (place_of(at_height, entry.timers), place_of(at_height + 1, 0) - 1),
     ).fetchall()
-    leaves = [leaf_hash(raw) for (raw,) in rows]
+    leaves = [leaf_hash(stored_bytes(raw, "an envelope")) for (raw,) in rows]
     position = index - entry.timers
+    if root_of_hashes(leaves).hex() != entry.header.event_root:
+        raise damaged(f"block {at_height}", "its events do not give its event root")
     inclusion = InclusionProof(
         index=position, size=len(leaves), path=tuple(step.hex() for step in inclusion_path(leaves, position))
     )

@@ -11,6 +11,7 @@ from events.canonical import canonical
 from events.receipts import with_signatures
 from projections.chain import Final as FinalBlock
 from projections.concerns import Concern
+from projections.read_model_stored import damaged
 from projections.read_model_tables import place_of
 from projections.receipts import receipt_of
 from schemas.blocks import Applied, Failed
@@ -155,8 +156,10 @@ def _write_job(db: sqlite3.Connection, row: JobRow, counts: Counter[str]) -> Non
         db.execute("INSERT INTO jobs VALUES (?, ?, ?, ?)", (row.place, bytes.fromhex(row.id), row.job.owner, situation))
     else:
         key = (bytes.fromhex(row.id),)
-        before: str = db.execute("SELECT situation FROM jobs WHERE id = ?", key).fetchone()[0]
-        counts[f"job/{before}"] -= 1
+        before: tuple[str] | None = db.execute("SELECT situation FROM jobs WHERE id = ?", key).fetchone()
+        if before is None:
+            raise damaged("jobs", f"there is no job {row.id}")
+        counts[f"job/{before[0]}"] -= 1
         db.execute("UPDATE jobs SET situation = ? WHERE id = ?", (situation, *key))
     counts[f"job/{situation}"] += 1
 
