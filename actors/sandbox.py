@@ -19,7 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
-import msgspec
 from msgspec import Struct
 
 from actors.sandbox_messages import (
@@ -36,6 +35,7 @@ from actors.sandbox_messages import (
     decode_reply,
     encode_line,
 )
+from events.canonical import UNREADABLE
 from schemas.services import Work
 from schemas.values import Digest
 
@@ -237,7 +237,7 @@ class _Process:
         """The next thing said; None when that is not a message, or when nothing more will come."""
         try:
             return decode_reply(await self._stdout.readline())
-        except (msgspec.DecodeError, ValueError):
+        except (ValueError, *UNREADABLE):  # a line without end, or one that is no message
             return None
 
 

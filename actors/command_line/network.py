@@ -70,7 +70,8 @@ def error_of(problem: Problem) -> AssayError:
     """The error that a node or a wallet answers with, of the same kind as if it had happened here."""
     data: dict[str, Any] = problem.data if isinstance(problem.data, dict) else {}
     kind = _ERRORS.get(problem.code, errors.NotAllowed)
-    error = kind(problem.detail, hint=problem.hint, **data)
+    error = kind(problem.detail, hint=problem.hint)
+    error.data |= data  # not as arguments: the names in it are the node's
     if kind.code != problem.code:
         error.data["code"] = problem.code
     return error

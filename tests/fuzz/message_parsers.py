@@ -175,14 +175,16 @@ def sandbox(stack: ExitStack) -> Parse:
 
     def read(data: bytes) -> object:
         stdout.data = data
-        if data.startswith(b'{"work"'):
-            return decode_job(data)
         reply = run_now(process._receive())
         if reply is None:
             raise Ignored("no message")
         return reply
 
     return read
+
+
+def task(stack: ExitStack) -> Parse:
+    return decode_job
 
 
 class _Told:
@@ -291,7 +293,8 @@ PARSERS = (
     Parser(name="request", make=request, refusals=(Ignored,)),
     Parser(name="draft", make=draft, refusals=(Refused,)),
     Parser(name="chunk", make=chunk, refusals=(Ignored,)),
-    Parser(name="sandbox", make=sandbox, refusals=(Ignored, *UNREADABLE)),
+    Parser(name="sandbox", make=sandbox, refusals=(Ignored,)),
+    Parser(name="task", make=task, refusals=UNREADABLE),
     Parser(name="live", make=live, refusals=(Ignored,)),
     Parser(name="answer", make=answer, refusals=(AssayError,)),
     Parser(name="acknowledgement", make=acknowledgement, refusals=(Ignored,)),

@@ -90,7 +90,7 @@ class Mutator:
 
     def next(self) -> bytes:
         """The next input: mostly a mutant of one that the parser has accepted."""
-        data, parts = self._pick(self._accepted if self._accepted and self._random() < 0.7 else self._pool)
+        data, parts = self._pick(self._accepted if self._accepted and self._random() < 0.6 else self._pool)
         roll = self._random()
         count = 1 if roll < 0.7 else 2 if roll < 0.9 else 2 + self._below(4)
         if self._random() < 0.75:

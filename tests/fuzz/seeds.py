@@ -283,7 +283,8 @@ def _messages() -> Iterator[Seed]:
         work=MatmulInt8(a=matrix, b=matrix), blobs={digest(b"a"): "/a"}, directory="/d", threads=1,
         memory_bytes=1, output_bytes=1, cpu_seconds=1,
     )  # fmt: skip
-    yield "sandbox", "good-job", encode_line(work)
+    yield "task", "good-job", encode_line(work)
+    yield "task", "bad-reply", encode_line(Ready())
     yield "sandbox", "bad-end", b""
     yield (
         "live",
