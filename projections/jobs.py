@@ -39,7 +39,7 @@ from schemas.refusals import (
     WrongShape,
     WrongSituation,
 )
-from schemas.services import MAX_SIDE, Work
+from schemas.services import MAX_MATRIX_BYTES, MAX_SIDE, Work
 from schemas.state import (
     Assigned,
     Assignment,
@@ -76,6 +76,10 @@ def shape_refusal(work: Work) -> WrongShape | None:
     for name, side in (("a.rows", a.rows), ("b.columns", b.columns)):
         if side > MAX_SIDE:
             return WrongShape(detail=f"{name} is {side}, at most {MAX_SIDE} are possible")
+    matrices = (("a", a.rows * a.columns), ("b", b.rows * b.columns), ("the product", a.rows * b.columns * 4))
+    for name, size in matrices:
+        if size > MAX_MATRIX_BYTES:
+            return WrongShape(detail=f"{name} has {size} bytes, at most {MAX_MATRIX_BYTES} are possible")
     return None
 
 

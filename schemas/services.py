@@ -9,6 +9,9 @@ from schemas.values import Digest
 # A dot product of K int8 pairs is at most K * 128 * 128, which must fit an int32.
 MAX_INNER: Final = 131_071
 MAX_SIDE: Final = 16_384
+# Elements of one matrix, whether operand (int8) or result (int32): what a blob holds beside the header of its file. For
+# matrices made from a seed too, so that nobody has to hold more than that to compute or to verify.
+MAX_MATRIX_BYTES: Final = 67_108_864
 MULTIPLICATIONS_PER_UNIT: Final = 1_000_000
 
 Side = Annotated[int, Meta(ge=1, le=MAX_INNER)]

@@ -16,7 +16,7 @@ from schemas.events import EVENT_TYPES, REASONS, Body
 from schemas.generate import QUERIES
 from schemas.receipts import RECEIPT_VERSION, Receipt
 from schemas.refusals import HINTS, REFUSALS
-from schemas.services import MAX_INNER, MAX_SIDE, UNIT_TYPE
+from schemas.services import MAX_INNER, MAX_MATRIX_BYTES, MAX_SIDE, UNIT_TYPE
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 TEXT = " ".join(DOCUMENT.split())
@@ -99,6 +99,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
     """Limits and prefix bytes are the ones in force."""
     assert f"at most {MAX_EVENT_BYTES:,} bytes, and brackets in its body nest at most {MAX_DEPTH} deep" in TEXT
     assert f"K is at most {MAX_INNER:,}; rows of a and columns of b are at most {MAX_SIDE:,} each" in TEXT
+    assert f"also of one made from a seed, take at most {MAX_MATRIX_BYTES:,} bytes" in TEXT
     assert f"`0x{USER_PREFIX:02X}` for an address" in DOCUMENT
     assert f"(prefix byte `0x{MULTISIG_PREFIX:02X}`)" in DOCUMENT
 

@@ -22,7 +22,7 @@ from schemas.refusals import (
     WrongShape,
     WrongSituation,
 )
-from schemas.services import MAX_SIDE
+from schemas.services import MAX_MATRIX_BYTES, MAX_SIDE
 from schemas.state import (
     Assigned,
     Assignment,
@@ -111,6 +111,18 @@ def test_submission_locks_the_escrow() -> None:
             {"work": work(columns=MAX_SIDE + 1)},
             WrongShape(detail=f"b.columns is {MAX_SIDE + 1}, at most {MAX_SIDE} are possible"),
         ),
+        (
+            {"work": work(rows=513, inner=131_071, columns=1)},
+            WrongShape(detail=f"a has {513 * 131_071} bytes, at most {MAX_MATRIX_BYTES} are possible"),
+        ),
+        (
+            {"work": work(rows=1, inner=131_071, columns=513)},
+            WrongShape(detail=f"b has {513 * 131_071} bytes, at most {MAX_MATRIX_BYTES} are possible"),
+        ),
+        (
+            {"work": work(rows=4_096, inner=1, columns=4_097)},
+            WrongShape(detail=f"the product has {4 * 4_096 * 4_097} bytes, at most {MAX_MATRIX_BYTES} are possible"),
+        ),
         ({"timeout_ms": 60_001}, TimeoutTooLong(field="timeout_ms", limit_ms=60_000, found_ms=60_001)),
         ({"lifetime_ms": 600_001}, TimeoutTooLong(field="lifetime_ms", limit_ms=600_000, found_ms=600_001)),
         (
@@ -128,9 +140,14 @@ def test_a_submission_that_cannot_be_is_no_job(fields: dict[str, object], refusa
     assert ledger.balance(CLIENT) == BALANCE - FEE
 
 
-def test_the_sides_of_a_job_may_be_as_large_as_the_bounds() -> None:
+@pytest.mark.parametrize(
+    "sides",
+    [(4_096, 16_384, 4_096), (MAX_SIDE, 4_096, 1_024), (1_024, 4_096, MAX_SIDE), (512, 131_071, 512), (MAX_SIDE, 1, 1)],
+)
+def test_the_matrices_of_a_job_may_be_as_large_as_the_bounds(sides: tuple[int, int, int]) -> None:
     """The bounds themselves are possible."""
-    given().when(submitted(work=work(rows=MAX_SIDE, inner=131_071, columns=MAX_SIDE))).then()
+    rows, inner, columns = sides
+    given().when(submitted(work=work(rows=rows, inner=inner, columns=columns))).then()
 
 
 def test_assignment_sets_the_deadline_of_the_attempt() -> None:
