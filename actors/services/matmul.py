@@ -160,7 +160,7 @@ def verify(
             wrong = wrong_row(step, part)
             return leaves, None if wrong is None else _not_the_product(wrong)
 
-        checked = list(executor.map(check, row_steps(rows, columns)))
+        checked = list(executor.map(check, row_steps(rows, max(inner, columns))))
     found = root_of_hashes([leaf for leaves, _ in checked for leaf in leaves]).hex()
     if found != root:
         return Rejected(

@@ -25,9 +25,10 @@ from actors.services.matmul import (
     verify,
 )
 from actors.services.npy import header_bytes, open_matrix, write_matrix
+from bus.port import Limits
 from events.errors import BadInput
 from events.merkle import inclusion_path, leaf_hash, root, verify_inclusion
-from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
+from schemas.services import MAX_MATRIX_BYTES, MAX_SIDE, BlobMatrix, MatmulInt8, SeededMatrix
 
 SEED = "5e" * 32
 ROWS, INNER, COLUMNS = 900, 70, 400
@@ -211,3 +212,27 @@ def test_verification_needs_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert isinstance(verdict, Accepted)
     assert peak < 14 << 20
+
+
+def test_verification_of_a_thin_product_needs_little_memory(tmp_path: Path) -> None:
+    """Steps are as small where the operands are wide and the result is narrow: no copy of an operand exists either."""
+    a = np.ones((64, 131_071), dtype=np.int8)
+    digest, _ = write_matrix(tmp_path / "a.npy", a)
+    work = MatmulInt8(
+        a=BlobMatrix(rows=64, columns=131_071, digest=digest), b=SeededMatrix(rows=131_071, columns=1, seed="bb" * 32)
+    )
+    blobs = {digest: tmp_path / "a.npy"}
+    computed = compute(work, blobs, CpuBackend(), tmp_path / "result.npy")
+    tracemalloc.start()
+    try:
+        verdict = verify(work, blobs, tmp_path / "result.npy", computed.root, SEED, threads=1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(verdict, Accepted)
+    assert peak < 24 << 20
+
+
+def test_every_matrix_that_the_rules_allow_fits_into_a_blob() -> None:
+    """No result is too large to be uploaded."""
+    assert len(header_bytes("int32", MAX_SIDE, MAX_SIDE)) + MAX_MATRIX_BYTES <= Limits().blob_bytes
