@@ -20,8 +20,8 @@ from actors.feed import Feed
 from actors.milestone import Milestone
 from actors.queries import Queries
 from bus.port import Bus, ChainMessage, ChainReader, Clock, Service
-from events.blocks import genesis_hash
-from events.errors import AssayError, SequenceGap, TimedOut, Unreachable
+from events.blocks import decode_vote, genesis_hash
+from events.errors import AssayError, SequenceGap, TimedOut, Unreachable, VerificationFailed
 from projections.chain import Chain
 from projections.chain import Final as FinalBlock
 from projections.contest import Candidate
@@ -94,6 +94,7 @@ class Node:
         self.feed: Feed | None = None
         self.position = 0
         self.last_block = 0
+        self._expected_vote = 0
         self.folded = Milestone(0)
         self.written = Milestone(0)
         self._followed = Milestone(0)
@@ -152,7 +153,7 @@ class Node:
             self.folded.advance(self.height)
             self.written.advance(self.height)
             self._followed.advance(self.position)
-            reader = await self.bus.read_chain(self.position)
+            reader = await self._open_log()
             if self._serve_queries:
                 self._service = await self.bus.serve_queries(Queries(self).handlers(), self._version)
         except AssayError:
@@ -161,6 +162,32 @@ class Node:
         if self._publish_feed:
             self.feed = Feed(self.bus, self.clock, self.read_model, self.written)
         self._running = asyncio.create_task(self._run(reader), name="node")
+
+    async def _open_log(self) -> ChainReader:
+        """From the message on that made the head final: it has to be the same as before.
+
+        A server that has lost its newest messages uses their sequences again. Raises SequenceGap when the log is
+        shorter than it was.
+        """
+        reader = await self.bus.read_chain(self.position)
+        if self.head is None:
+            return reader
+        await reader.close()
+        self._expected_vote = self.position
+        self.position -= 1
+        return await self.bus.read_chain(self.position)
+
+    def _check_expected_vote(self, message: ChainMessage) -> None:
+        try:
+            if message.kind == "vote" and decode_vote(message.data).vote.block == self.chain.head_hash:
+                return
+        except VerificationFailed:
+            pass
+        raise SequenceGap(
+            "the log was rewritten",
+            why=f"message {message.sequence} is not the vote that made block {self.height} final here",
+            hint="The server lost or replaced messages. Compare with another copy of the log before you go on.",
+        )
 
     async def stop(self) -> None:
         """Writes what is folded, and closes. Raises nothing for a node that has failed: `join` does."""
@@ -253,6 +280,8 @@ class Node:
                 why=f"the next one is {message.sequence}",
                 hint="Compare with another copy of the log; a copy that is whole can be replayed from its export.",
             )
+        if message.sequence == self._expected_vote:
+            self._check_expected_vote(message)
         before = self.chain.candidate
         final = self.chain.add(message.sequence, message.kind, message.data, message.time_ns)
         self.position = message.sequence

@@ -77,7 +77,11 @@ async def forget(connection: Connection, stream: str, consumer: str) -> None:
 
 
 class JetStreamChainReader:
-    """Checks that every sequence is one more than the last."""
+    """Checks that every sequence is one more than the last.
+
+    A server that has lost its newest messages uses their sequences again. So whenever it may have been away, the last
+    message that was read is read once more, and has to be the same.
+    """
 
     def __init__(self, connection: Connection, chain: str, limits: Limits, after: int) -> None:
         self._connection = connection
@@ -87,6 +91,9 @@ class JetStreamChainReader:
         self._last = after
         self._created: str | None = None
         self._jumped = False
+        self._newest: bytes | None = None  # what was read under `_last`
+        self._comparing = False
+        self._replaced = False
         self._pull: Pull[ChainMessage] = Pull(
             connection,
             self._stream,
@@ -117,18 +124,28 @@ class JetStreamChainReader:
             raise SequenceGap(
                 f"the log ends at {last}", why=f"{self._last} was read before", hint=hint, after=self._last
             )
+        if self._replaced:
+            why = f"message {self._last} is another one than was read before"
+            raise SequenceGap("the log was rewritten", why=why, hint=hint, after=self._last)
         if self._jumped or (first > self._last + 1):
             raise SequenceGap(f"the log has no message {self._last + 1}", hint=hint, after=self._last)
-        return await open_ephemeral(self._connection, self._stream, self._last)
+        self._comparing = self._newest is not None
+        return await open_ephemeral(self._connection, self._stream, self._last - self._comparing)
 
     def _accept(self, message: Msg) -> ChainMessage | None:
         position = position_of(message.reply)
+        if self._comparing and position.sequence == self._last:
+            self._comparing = False
+            self._replaced = message.data != self._newest
+            if self._replaced:
+                raise Doubt(f"sequence {position.sequence} has other bytes than before")
+            return None
         if position.sequence != self._last + 1:
             # A first message behind the wanted one is a hole; a jump later may be a lost delivery, so it is asked for
             # again.
             self._jumped = position.delivery == 1
             raise Doubt(f"sequence {position.sequence} after {self._last}")
-        self._last = position.sequence
+        self._last, self._newest = position.sequence, message.data
         kind = self._kinds.get(message.subject)
         if kind is None:
             raise Doubt(f"a message of {message.subject} in the log")

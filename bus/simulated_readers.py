@@ -104,6 +104,7 @@ class SimulatedChainReader(_Reader):
         super().__init__(clock, connected, stream)
         self._kinds: dict[str, ChainKind] = {subjects.block(chain): "block", subjects.vote(chain): "vote"}
         self._last = after
+        self._newest: bytes | None = None
         self._check()
 
     def _check(self) -> None:
@@ -112,6 +113,9 @@ class SimulatedChainReader(_Reader):
         if last < self._last:
             why = f"{self._last} was read before"
             raise SequenceGap(f"the log ends at {last}", why=why, hint=hint, after=self._last)
+        if self._newest is not None and self._stream.messages[self._last].data != self._newest:
+            why = f"message {self._last} is another one than was read before"
+            raise SequenceGap("the log was rewritten", why=why, hint=hint, after=self._last)
         if last > self._last and self._last + 1 not in self._stream.messages:
             raise SequenceGap(f"the log has no message {self._last + 1}", hint=hint, after=self._last)
 
@@ -123,7 +127,7 @@ class SimulatedChainReader(_Reader):
         self._check()
         while len(taken) < limit and self._last + 1 in self._stream.messages:
             message = self._stream.messages[self._last + 1]
-            self._last = message.sequence
+            self._last, self._newest = message.sequence, message.data
             taken.append(ChainMessage(self._last, self._kinds[message.subject], message.data, message.time_ns))
         return taken
 

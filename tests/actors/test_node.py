@@ -300,6 +300,21 @@ async def test_a_shorter_log_stops_the_node(place: Place, tmp_path: Path) -> Non
         await empty.node()
 
 
+async def test_a_rewritten_log_stops_the_node(place: Place) -> None:
+    """Where the vote that made its head final stood, the log has something else: the node does not go on."""
+    await place.append(story().log)
+    node = await place.node()
+    await node.wait_written(LAST)
+    await place.kill(node)
+    stream = place.network.stream(CHAIN, "CHAIN")
+    for sequence in sorted(stream.messages)[10:]:
+        stream.messages[sequence] = msgspec.structs.replace(stream.messages[sequence], data=b"{}")
+    node = await place.node()
+    with pytest.raises(SequenceGap, match="rewritten"):
+        await node.join()
+    await node.stop()
+
+
 async def test_a_hole_in_the_log_stops_the_node(place: Place) -> None:
     """A reader that skips a message is not believed."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import tracemalloc
 from pathlib import Path
@@ -119,6 +120,46 @@ async def test_log_that_was_made_anew(tmp_path: Path) -> None:
             await log.next(10, WAIT_MS)
         await bus.close()
     await first.stop()
+
+
+async def test_log_whose_newest_messages_were_replaced(tmp_path: Path) -> None:
+    """A server that lost its newest message and gave its sequence to another one stops who has read the first."""
+    first = EmbeddedServer(tmp_path / "one")
+    await first.start()
+    ground = JetStreamGround(first.url)
+    bus = await set_up(ground)
+    await bus.append("vote", b"1")
+    await first.stop()
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    async with EmbeddedServer(tmp_path / "two") as second:
+        other = await JetStreamBus.connect(second.url, ground.chain)
+        assert await other.append("vote", b"another 2") == 2
+        await other.close()
+    await first.start()
+    assert await bus.append("vote", b"2") == 2
+    log = await bus.read_chain(0)
+    read = [*await log.next(1, WAIT_MS), *await log.next(1, WAIT_MS)]
+    assert [message.data for message in read] == [b"1", b"2"]
+    await first.kill()
+    async with EmbeddedServer(tmp_path / "two", port=first.port):
+        with pytest.raises(SequenceGap, match="rewritten"):
+            await log.next(10, WAIT_MS)
+        await bus.close()
+    await first.stop()
+
+
+async def test_log_that_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """A reader compares what it read last with what is there, and goes on behind it."""
+    async with EmbeddedServer(tmp_path) as server:
+        bus = await set_up(JetStreamGround(server.url))
+        await bus.append("vote", b"1")
+        log = await bus.read_chain(0)
+        assert [message.sequence for message in await log.next(1, WAIT_MS)] == [1]
+        await server.kill()
+        await server.start()
+        assert await bus.append("vote", b"2") == 2
+        assert [message.data for message in await log.next(1, WAIT_MS)] == [b"2"]
+        await bus.close()
 
 
 async def test_consumer_that_the_server_forgot(jetstream: JetStreamGround) -> None:

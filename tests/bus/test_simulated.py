@@ -9,7 +9,7 @@ from bus.port import InboxReader, Limits
 from bus.simulated import Faults, SimulatedBus, SimulatedNetwork
 from bus.simulated_network import matches
 from bus.streams import REDELIVERY_S
-from events.errors import FenceRefused, InboxFull, TimedOut, Unreachable
+from events.errors import FenceRefused, InboxFull, SequenceGap, TimedOut, Unreachable
 from tests.bus.grounds import GENESIS, VALIDATORS
 
 FIRST, SECOND = VALIDATORS
@@ -199,6 +199,19 @@ async def test_delay(bus: SimulatedBus, clock: VirtualClock, faults: ChosenFault
     with pytest.raises(FenceRefused):
         await slow
     assert clock.now_ms() == START_MS + 50
+
+
+async def test_a_rewritten_log_is_noticed(bus: SimulatedBus) -> None:
+    """A sequence that stands for another message than the one that was read stops the reader."""
+    await bus.append("vote", b"1")
+    log = await bus.read_chain(0)
+    assert len(await log.next(10, 0)) == 1
+    stream = bus._network.stream("chain", "CHAIN")
+    stream.drop(1)
+    stream.last_sequence = 0
+    await bus.append("vote", b"another 1")
+    with pytest.raises(SequenceGap, match="rewritten"):
+        await log.next(10, 0)
 
 
 async def test_without_readers_events_are_dropped(bus: SimulatedBus) -> None:
