@@ -39,10 +39,11 @@ class Deadlines:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def due(self, time_ms: int) -> list[str]:
-        """Ids of the jobs whose deadline is at or before ``time_ms``, by deadline, then id. They stay in the queue."""
+    def due(self, time_ms: int, most: int) -> list[str]:
+        """Ids of the first ``most`` jobs whose deadline is at or before ``time_ms``, by deadline, then id. They stay in
+        the queue."""
         found: list[tuple[int, str]] = []
-        while self._heap and self._heap[0][0] <= time_ms:
+        while len(found) < most and self._heap and self._heap[0][0] <= time_ms:
             entry = heapq.heappop(self._heap)
             if self._holds(entry) and (not found or found[-1] != entry):
                 found.append(entry)

@@ -27,6 +27,7 @@ from schemas.events import (
 )
 from schemas.refusals import (
     BadReceiptSignature,
+    DeadlinePassed,
     DuplicateEntry,
     InsufficientBalance,
     NotCoordinator,
@@ -62,6 +63,13 @@ EXPIRED = "EXPIRED"
 
 def _wrong_situation(job_id: str, job: Job) -> WrongSituation:
     return WrongSituation(job=job_id, situation=situation_of(job))
+
+
+def _overdue(job_id: str, situation: Open | Assigned | Committed | Revealed, context: Context) -> DeadlinePassed | None:
+    """A deadline that has come may have to wait for its block (`projections.timers`); it holds from the first moment."""
+    if situation.deadline_ms > context.time_ms:
+        return None
+    return DeadlinePassed(job=job_id, deadline_ms=situation.deadline_ms, now_ms=context.time_ms)
 
 
 def _put_situation(draft: Draft, job_id: str, job: Job, situation: Situation) -> None:
@@ -123,6 +131,8 @@ def job_assigned(draft: Draft, event: JobAssigned, context: Context, event_id: s
         return UnknownJob(job=event.job)
     if not isinstance(job.situation, Open):
         return _wrong_situation(event.job, job)
+    if (late := _overdue(event.job, job.situation, context)) is not None:
+        return late
     if (refusal := cannot_take(draft, event.job, job, event.miner)) is not None:
         return refusal
     price = None if miner is None else price_of(miner, job)
@@ -146,7 +156,7 @@ def job_assigned(draft: Draft, event: JobAssigned, context: Context, event_id: s
 
 
 def job_committed(draft: Draft, event: JobCommitted, context: Context, event_id: str) -> Refusal | None:
-    """Binds the assigned miner to a result. A missed deadline has ended the assignment at the start of the block."""
+    """Binds the assigned miner to a result."""
     job = draft.job(event.job)
     if job is None:
         return UnknownJob(job=event.job)
@@ -155,6 +165,8 @@ def job_committed(draft: Draft, event: JobCommitted, context: Context, event_id:
         return _wrong_situation(event.job, job)
     if event.sender != situation.assignment.miner:
         return NotYourJob(job=event.job, owner=situation.assignment.miner)
+    if (late := _overdue(event.job, situation, context)) is not None:
+        return late
     commitment = Commitment(
         root=event.root,
         result=event.result,
@@ -185,6 +197,8 @@ def job_revealed(draft: Draft, event: JobRevealed, context: Context, event_id: s
         return _wrong_situation(event.job, job)
     if event.sender != situation.assignment.miner:
         return NotYourJob(job=event.job, owner=situation.assignment.miner)
+    if (late := _overdue(event.job, situation, context)) is not None:
+        return late
     refusal = _receipt_refusal(draft, event.job, job, event.sender, event.receipt_sig)
     if refusal is not None:
         return refusal
@@ -210,6 +224,8 @@ def job_settled(draft: Draft, event: JobSettled, context: Context, event_id: str
     situation = job.situation
     if not isinstance(situation, Revealed):
         return _wrong_situation(event.job, job)
+    if (late := _overdue(event.job, situation, context)) is not None:
+        return late
     refusal = _receipt_refusal(draft, event.job, job, event.sender, event.receipt_sig)
     if refusal is not None:
         return refusal

@@ -128,9 +128,9 @@ class State:
         """The earliest deadline of an unfinished job, in block time."""
         return self._deadlines.next_ms()
 
-    def due_jobs(self, time_ms: int) -> list[str]:
-        """Jobs whose deadline has come, by deadline, then id."""
-        return self._deadlines.due(time_ms)
+    def due_jobs(self, time_ms: int, most: int) -> list[str]:
+        """The first ``most`` jobs whose deadline has come, by deadline, then id."""
+        return self._deadlines.due(time_ms, most)
 
     def draft(self) -> "Draft":
         """An overlay for one block."""

@@ -12,11 +12,13 @@ NOT_VERIFIED = "NOT_VERIFIED"
 
 
 def fire(draft: Draft, context: Context) -> list[TimerFired]:
-    """Acts on every deadline at or before the block's time, in order of deadline, then job id. Wants a fresh draft.
+    """Acts on deadlines at or before the block's time, in order of deadline, then job id. Wants a fresh draft.
 
-    Afterwards no deadline is due: a job that opens again has lifetime left.
+    At most as many as a block may hold events, so that no crowd of deadlines makes a block that takes too long; the
+    next blocks act on the others. A job that opens again has lifetime left, so none is acted on twice.
     """
-    return [_fire(draft, job_id, context) for job_id in draft.state.due_jobs(context.time_ms)]
+    due = draft.state.due_jobs(context.time_ms, draft.parameters.max_block_events)
+    return [_fire(draft, job_id, context) for job_id in due]
 
 
 def _fire(draft: Draft, job_id: str, context: Context) -> TimerFired:

@@ -7,6 +7,7 @@ from hypothesis import strategies
 from projections.deadlines import Deadlines, deadline_of
 from projections.execute import timers_due
 from schemas.blocks import TimerFired
+from schemas.refusals import DeadlinePassed
 from schemas.state import Attempt, Job, Open, Refunded
 from tests.projections.ledger import (
     BALANCE,
@@ -130,6 +131,45 @@ def test_timers_fire_in_order_of_deadline_then_job() -> None:
     assert not timers_due(ledger.state, 2**53)
 
 
+def test_a_block_acts_on_as_many_deadlines_as_it_may_hold_events() -> None:
+    """However many come at once, no block takes longer for it; the next blocks act on the others, in the same order."""
+    ledger = given(max_block_events=2)
+    ids = []
+    for lifetime_ms in (60_000, 50_000, 40_000, 30_000, 20_000):
+        ledger.when(submitted(lifetime_ms=lifetime_ms)).then()
+        ids.insert(0, ledger.job_id)
+
+    acted = []
+    for _ in range(3):
+        ledger.wait(100_000)
+        acted.append([outcome.job for outcome in timers_of(ledger) if isinstance(outcome, TimerFired)])
+    assert acted == [ids[:2], ids[2:4], ids[4:]]
+    assert not timers_due(ledger.state, 2**53)
+
+
+@pytest.mark.parametrize(
+    ("sayings", "late", "limit_ms"),
+    [
+        ((), assigned(), 100_000),
+        ((assigned(),), committed(), 10_000),
+        ((assigned(), committed()), revealed(), 4_000),
+        ((assigned(), committed(), revealed()), settled(), 5_000),
+    ],
+)
+def test_a_deadline_holds_before_a_block_acts_on_it(sayings: tuple[Saying, ...], late: Saying, limit_ms: int) -> None:
+    """While its deadline waits behind others a job goes no further."""
+    ledger = given(registered(), submitted(), *sayings, max_block_events=1)
+    deadline_ms = ledger.time_ms + limit_ms
+    job_id = ledger.job_id
+    ledger.when(submitted(lifetime_ms=1)).then()
+    ledger.job_id = job_id
+
+    ledger.when(late, after_ms=limit_ms - 1_000)
+    ledger.then(DeadlinePassed(job=job_id, deadline_ms=deadline_ms, now_ms=deadline_ms))
+    ledger.wait(1)
+    assert [outcome.job for outcome in timers_of(ledger) if isinstance(outcome, TimerFired)] == [job_id]
+
+
 def test_a_finished_job_has_no_deadline() -> None:
     """Settled jobs are left alone for ever."""
     ledger = given(registered(), submitted(), assigned(), committed(), revealed(), settled()).wait(10**9)
@@ -159,11 +199,13 @@ def test_due_jobs_depend_on_the_jobs_alone(changes: list[tuple[int, int | None]]
             jobs[job_id] = _with_deadline(template, deadline_ms)
         deadlines.add([job_id])
         if number % 2:
-            deadlines.due(now_ms)
+            deadlines.due(now_ms, number)
     expected = sorted((deadline, job_id) for job_id, job in jobs.items() if (deadline := deadline_of(job)) is not None)
 
-    assert deadlines.due(now_ms) == [job_id for deadline, job_id in expected if deadline <= now_ms]
-    assert deadlines.due(now_ms) == Deadlines(dict(reversed(jobs.items()))).due(now_ms)
+    due = [job_id for deadline, job_id in expected if deadline <= now_ms]
+    assert deadlines.due(now_ms, 2) == due[:2]
+    assert deadlines.due(now_ms, 99) == due
+    assert deadlines.due(now_ms, 99) == Deadlines(dict(reversed(jobs.items()))).due(now_ms, 99)
     assert deadlines.next_ms() == (expected[0][0] if expected else None)
 
 
