@@ -66,7 +66,7 @@ def _wrong_situation(job_id: str, job: Job) -> WrongSituation:
 
 
 def _overdue(job_id: str, situation: Open | Assigned | Committed | Revealed, context: Context) -> DeadlinePassed | None:
-    """A deadline that has come may have to wait for its block (`projections.timers`); it holds from the first moment."""
+    """A deadline that has come may have to wait for its block (`projections.timers`); it holds from its moment on."""
     if situation.deadline_ms > context.time_ms:
         return None
     return DeadlinePassed(job=job_id, deadline_ms=situation.deadline_ms, now_ms=context.time_ms)
