@@ -184,7 +184,8 @@ def cost_of(body: Body, gas: int) -> int:
         case JobSubmitted():
             return body.escrow + fee
         case FaucetRequested():
-            return 0  # its fee comes out of the new coins
+            # Where the faucet gives nothing, or less than a high gas price takes, the fee comes out of the balance.
+            return fee
         case MinerRegistered() | JobCancelled() | JobAssigned() | JobCommitted() | JobRevealed():
             return fee
         case JobSettled() | JobFailed() | JobRefunded():

@@ -84,7 +84,7 @@ SPENT_19_000 = Spending((Spent(NOW_MS - 1_000, 19_000),))
         (job(900), 900 + FEE),
         (MINER, FEE),
         (CANCEL, FEE),
-        (FaucetRequested(amount=5_000, **COMMON), 0),
+        (FaucetRequested(amount=5_000, **COMMON), FEE),
     ],
 )
 def test_cost(body: Body, cost: int) -> None:
