@@ -20,8 +20,12 @@ from projections.skipped import DoubleVote, Skipped, double_proposal
 from projections.state import State
 from schemas.blocks import Block, Commit, CommitSignature, Header, SignedVote
 
-# Blocks that wait, rounds and faults that are remembered. Honest proposers leave one block per round.
-MAX_WAITING: Final = 32
+# What the blocks that wait may take in memory, each counted with the objects that it is read into. By bytes, not by
+# number: a flood of small blocks must not push out the one that the voters are about to choose, or a reader without
+# stamps, such as an audit, would miss it.
+MAX_WAITING_BYTES: Final = 128 * 2**20
+BYTES_OF_WAITING: Final = 4_096
+# Rounds and faults that are remembered. Honest proposers leave one block per round.
 MAX_REMEMBERED: Final = 100
 
 
@@ -44,6 +48,11 @@ class Waiting(Struct, frozen=True):
     sequence: int
     block_bytes: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, roughly."""
+        return BYTES_OF_WAITING + 2 * len(self.block_bytes)
+
 
 class Contest:
     """What the log says about the height after ``parent``."""
@@ -60,6 +69,7 @@ class Contest:
         self._verified = verified
         self._threads = threads
         self._waiting: dict[str, Waiting] = {}
+        self._waiting_bytes = 0
         self._faults: dict[str, Fault] = {}
         self._proposals: dict[int, Block] = {}
         self._last_fault: str | None = None
@@ -112,10 +122,16 @@ class Contest:
             self._reject(waiting.sequence, waiting.hash, wrong_events)
             return
         self._skipped.reject(waiting.sequence, "block", fault)
+        if waiting.hash in self._waiting:
+            return
         self._waiting[waiting.hash] = waiting
-        if len(self._waiting) > MAX_WAITING:
-            voted = [signed.vote.block for signed in self.votes.values()]
-            del self._waiting[next(each for each in self._waiting if each not in voted)]
+        self._waiting_bytes += waiting.size
+        voted = [signed.vote.block for signed in self.votes.values()]
+        while self._waiting_bytes > MAX_WAITING_BYTES:
+            oldest = next((each for each in self._waiting if each not in voted), None)
+            if oldest is None:
+                break
+            self._waiting_bytes -= self._waiting.pop(oldest).size
 
     def has_proposal(self, round_number: int) -> bool:
         """Whether the log holds a block of this round that its proposer has signed, valid or not."""

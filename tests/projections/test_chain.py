@@ -14,7 +14,7 @@ from events.keys import Key
 from events.merkle import root
 from projections import faults
 from projections.chain import Chain, Final
-from projections.contest import MAX_REMEMBERED, MAX_WAITING
+from projections.contest import BYTES_OF_WAITING, MAX_REMEMBERED
 from projections.skipped import KEPT, DoubleProposal, DoubleVote
 from projections.state import State
 from schemas.blocks import CommitSignature, Header, Vote
@@ -284,8 +284,25 @@ def test_a_waiting_block_is_not_replaced_by_one_with_other_events(network: Small
     assert network.chain.height == 2
 
 
-def test_waiting_blocks_are_bounded_and_those_with_votes_stay() -> None:
+def test_a_flood_of_small_blocks_hides_none_from_a_reader_without_stamps() -> None:
+    """A reader that took another block for the first still has the voters' one when their votes come, much later."""
+    network = SmallNetwork()
+    event = network.transfer()
+    earliest = network.chain.earliest_ms(0)
+    network.append_block(network.build(event, time_ms=earliest + 10**9))
+    chosen = network.build(event)
+    network.append_block(chosen)
+    for later_ms in range(1, 100):
+        network.append_block(network.build(event, time_ms=earliest + 10**9 + later_ms))
+    for validator in network.validators[:2]:
+        network.append_vote(network.sign_vote_for(hash_of(chosen.header), validator))
+    assert network.chain.head_hash == hash_of(chosen.header)
+
+
+def test_waiting_blocks_are_bounded_and_those_with_votes_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proposer that floods a height fills no memory, and cannot push out a block that has votes."""
+    limit = 32 * BYTES_OF_WAITING
+    monkeypatch.setattr("projections.contest.MAX_WAITING_BYTES", limit)
     network = SmallNetwork()
     event = network.transfer()
     network.append_block(network.build(event))
@@ -293,9 +310,10 @@ def test_waiting_blocks_are_bounded_and_those_with_votes_stay() -> None:
     chosen = network.build(event, time_ms=earliest + 1)
     network.append_block(chosen)
     network.append_vote(network.sign_vote_for(hash_of(chosen.header), network.validators[0]))
-    for later_ms in range(2, MAX_WAITING + 5):
+    for later_ms in range(2, 40):
         network.append_block(network.build(event, time_ms=earliest + later_ms))
-    assert len(network.chain._contest._waiting) == MAX_WAITING
+    waiting = network.chain._contest._waiting
+    assert limit - 2 * BYTES_OF_WAITING < sum(each.size for each in waiting.values()) <= limit
     network.append_vote(network.sign_vote_for(hash_of(chosen.header), network.validators[1]))
     assert network.chain.head_hash == hash_of(chosen.header)
 
