@@ -94,7 +94,10 @@ def _check_audit(world: World) -> None:
             auditor.add(message.sequence, kind, message.data)
         auditor.finish()
     except Divergence as error:
-        world.violate(f"the audit fails: {error}")
+        # A damaged log is one thing, to go on writing over the damage another.
+        beyond = [name for name, node in world.nodes.items() if node.height > auditor.height]
+        if beyond or world.plan.scenario != "lost tail":
+            world.violate(f"the audit fails, {beyond} are further: {error}")
         return
     if world.books.blocks and auditor.totals().head != world.books.blocks[-1].hash:
         world.violate(f"the audit ends at height {auditor.height} with another head than the books")
