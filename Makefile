@@ -44,6 +44,10 @@ bench: $(INSTALLED) ## measure, and write build/bench.json
 	@mkdir -p build
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
+faults: $(INSTALLED) ## five minutes of faults on three NATS servers with all actors (ARGS="--seconds 60 --seed 2")
+	@mkdir -p build
+	$(BIN)/python -m tests.faults.run $(ARGS)
+
 sim: $(INSTALLED) ## the simulated network under 500 seeds of faults (ARGS="--seeds 0:10000" for more)
 	$(BIN)/python -m tests.simulation.run $(ARGS)
 

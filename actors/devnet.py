@@ -30,7 +30,7 @@ from actors.devnet_files import CHAIN, CLIENT, WALLET, Files, Plan
 from actors.readiness import VARIABLE, ReadinessListener
 from bus.bound_process import BoundProcess
 from bus.jetstream import JetStreamBus
-from bus.server import EmbeddedServer
+from bus.server import EmbeddedServer, Server
 from events.blocks import genesis_hash
 from events.canonical import canonical
 from events.errors import AssayError, BusError, NotFound, TimedOut
@@ -73,7 +73,7 @@ class Child(Struct):
 
 class Devnet:
     """``directory`` None: everything is thrown away at the end. ``port`` None: a free one. ``tell`` hears what happens
-    to the processes."""
+    to the processes. ``server`` None: an embedded one."""
 
     def __init__(
         self,
@@ -82,19 +82,21 @@ class Devnet:
         *,
         port: int | None = None,
         tell: Tell | None = None,
+        server: Server | None = None,
     ) -> None:
         self.plan: Final = plan or Plan()
         self.thrown_away: Final = directory is None
         self._wanted_directory = directory
         self._port = port
         self._tell = tell or (lambda _: None)
+        self._given_server = server
         self._children = {name: Child(name) for name in self.plan.actors()}
         self._run_directory: Path | None = None
         self._listener: asyncio.DatagramTransport | None = None
         self._watching: asyncio.Task[None] | None = None
         self._server_wanted = True
         self.files: Files
-        self.server: EmbeddedServer
+        self.server: Server
 
     @property
     def url(self) -> str:
@@ -149,7 +151,7 @@ class Devnet:
             # Short, because the path of a socket has little room.
             self._run_directory = Path(tempfile.mkdtemp(prefix="assay-"))
             self._listener = await ReadinessListener.open(self._run_directory / "notify", self._is_ready)
-            self.server = EmbeddedServer(self.files.directory / "nats", port=self._port)
+            self.server = self._given_server or EmbeddedServer(self.files.directory / "nats", port=self._port)
             await self.server.start()
             self._tell(f"NATS server at {self.url}")
             self.files.write_settings(self.url)
@@ -188,6 +190,12 @@ class Devnet:
         if child.process is not None:
             child.process.signal(signal.SIGKILL)
             await _ended(child.process, STOP_S)
+
+    def signal(self, name: str, number: int) -> None:
+        """Sends an actor's process a signal, if it is up."""
+        process = self._child(name).process
+        if process is not None:
+            process.signal(number)
 
     async def restart(self, name: str) -> None:
         """Starts it again, and returns when it is ready. Raises ActorFailed, TimedOut."""

@@ -55,7 +55,10 @@ UNIT_PRICES: Final = (1_000, 1_200)
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """How many of each, on which terms. ``extra_clients`` are funded like the client: client-2, client-3, …"""
+    """How many of each, on which terms. ``extra_clients`` are funded like the client: client-2, client-3, …
+
+    ``replicas`` is on how many servers of a cluster the streams are kept.
+    """
 
     proposers: int = 3
     miners: int = 2
@@ -64,6 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     extra_clients: int = 0
     parameters: Parameters = PARAMETERS
     log_level: str = "info"
+    replicas: int = 1
 
     def clients(self) -> tuple[str, ...]:
         """Names of the funded clients, the first first."""
@@ -154,13 +158,14 @@ class Files:
         )
         for name in self.plan.actors():
             kind, _, number = name.partition("-")
-            lines = {
+            lines: dict[str, str | int] = {
                 "chain": CHAIN,
                 "url": url,
                 "data_dir": str(self.directory / "data" / name),
                 "genesis": str(self.genesis_file),
                 "seed_file": str(self.seed_file(name)),
                 "log_level": self.plan.log_level,
+                "replicas": self.plan.replicas,
             }
             table: dict[str, str | int] = {}
             if kind == "miner":
@@ -171,6 +176,6 @@ class Files:
             self.settings_file(name).write_text(_toml(lines) + (f"\n[{kind}]\n" + _toml(table) if table else ""))
 
 
-def _toml(values: dict[str, str | int] | dict[str, str]) -> str:
+def _toml(values: dict[str, str | int]) -> str:
     """Lines of TOML; a JSON string is a TOML string too."""
     return "".join(f"{name} = {msgspec.json.encode(value).decode()}\n" for name, value in values.items())

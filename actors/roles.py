@@ -34,7 +34,7 @@ from actors.wallet import run_wallet
 from actors.wallet_policy import load_policy
 from actors.worker import Computer, SandboxWorker
 from bus.jetstream import JetStreamBus
-from bus.port import Bus, Clock
+from bus.port import Bus, Clock, Limits
 from events.blocks import decode_genesis, genesis_hash
 from events.errors import BadInput, NotAllowed, NotFound, VerificationFailed
 from events.keys import Key
@@ -115,7 +115,8 @@ async def run_role(role: str, settings: Settings, environment: Mapping[str, str]
     clock = SystemClock()
 
     async def once(stop: asyncio.Event) -> None:
-        bus = await JetStreamBus.connect(settings.url, genesis.chain, name=f"assay {role} {key.address[:8]}")
+        limits = Limits(replicas=settings.replicas)
+        bus = await JetStreamBus.connect(settings.url, genesis.chain, limits, name=f"assay {role} {key.address[:8]}")
         try:
             await run(Host(settings, genesis, key, bus, clock, partial(say_ready, environment)), stop)
         finally:

@@ -34,7 +34,11 @@ Table = TypeVar("Table", bound=Struct)
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every actor needs. Paths are as given; ``tables`` are the sections of single actors."""
+    """What every actor needs. Paths are as given; ``tables`` are the sections of single actors.
+
+    ``url`` names one NATS server or, separated by commas, those of a cluster; ``replicas`` says on how many of them the
+    first node to start has the streams kept.
+    """
 
     chain: ChainId
     url: Annotated[str, Meta(min_length=1, max_length=2_048)] = "nats://127.0.0.1:4222"
@@ -45,6 +49,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     wallet_name: str = ""
     password_file: str = ""
     gas_price: Amount | None = None
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     log_level: str = "info"
     log_form: Literal["text", "json"] = "text"
     tables: dict[str, Any] = msgspec.field(default_factory=dict)

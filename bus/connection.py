@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_S = 10.0
 API_TIMEOUT_S = 10.0
 API_ATTEMPT_S = 2.0
 RECONNECT_WAIT_S = 0.1
-PING_INTERVAL_S = 5
+PING_INTERVAL_S = 2
 STATUS = "Status"
 NO_RESPONDERS = "503"
 RETRIED = frozenset({10008, 10009, 10023, 10041})  # starting up, no leader yet, or short of something for a moment
@@ -64,7 +64,8 @@ class Connection:
 
     @classmethod
     async def open(cls, url: str, name: str, *, seed: str | None = None, inbox_prefix: str = "_INBOX") -> "Connection":
-        """``seed`` is the NKey to authenticate with.
+        """``url`` may name several servers of one cluster, separated by commas. ``seed`` is the NKey to authenticate
+        with.
 
         Raises Unreachable after ten seconds, BusError for an old server.
         """
@@ -73,7 +74,7 @@ class Connection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(
-                    url,
+                    [each.strip() for each in url.split(",")],
                     name=name,
                     error_cb=connection._failed,
                     disconnected_cb=connection._disconnected,

@@ -16,8 +16,12 @@ Handler = Callable[[bytes], Awaitable[bytes]]
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """The limits of the streams. INBOX's limits are those of the mempool."""
+    """The limits of the streams. INBOX's limits are those of the mempool.
 
+    ``replicas`` is on how many servers of a cluster each stream is kept when it is made; what is there stays as it is.
+    """
+
+    replicas: int = 1
     inbox_messages: int = 100_000
     inbox_per_sender: int = 1_000
     inbox_bytes: int = 2**30

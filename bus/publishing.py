@@ -28,6 +28,7 @@ PUBLISH_TIMEOUT_S = 15.0
 SWEEP_S = 0.25
 TOO_LARGE = 10054
 STORE_REFUSES = 10077
+ID_IN_PROCESS = 10158  # a cluster is about to store a message of the same id: the next try hears of it
 WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
@@ -229,6 +230,6 @@ def _fate_of(error: _ServerError) -> BusError | None:
         return InboxFull("the stream takes no more", why=error.description, hint="Wait for a block, then try again.")
     if error.err_code == TOO_LARGE:
         return MessageTooLarge("above the stream's limit of a message", why=error.description)
-    if error.code in (TOO_MANY_REQUESTS, UNAVAILABLE):
+    if error.code in (TOO_MANY_REQUESTS, UNAVAILABLE) or error.err_code == ID_IN_PROCESS:
         return None
     return BusError("the NATS server refuses a message", why=error.description, code=error.err_code)

@@ -22,13 +22,17 @@ from bus.connection import STATUS, ApiError, Connection
 from events.errors import BusError, SequenceGap, TimedOut, Unreachable
 
 EXPIRES_MS = 30_000
-HEARTBEAT_MS = 3_000
-SILENCE_MS = 7_500
+HEARTBEAT_MS = 1_000
+SILENCE_MS = 3_500
 MS = 1_000_000  # nanoseconds
 HEARTBEAT = "100"
 NOT_FOUND = "404"
 REQUEST_OVER = "408"
 CONFLICT = "409"
+# Descriptions of a conflict that only says that a request is over: as many bytes as it allowed are on their way.
+ENOUGH = frozenset({"Batch Completed", "Message Size Exceeds MaxBytes"})
+# So many ends without a message in between are no accident: the next message is larger than a request may be.
+MOST_IDLE_ENDS = 16
 LEFT = "Nats-Pending-Messages"
 LONGEST_BACKOFF_S = 1.0
 
@@ -94,7 +98,7 @@ class Pull(Generic[Item]):
         self._doubt: str | None = None
         self._failure: BusError | None = None
         self._demand = 0
-        self._progress = False  # something was delivered since the last request
+        self._idle_ends = 0  # requests that have ended since something was delivered
         self._lively = False  # something was delivered since the consumer was opened
         self._heard = 0.0
         self._consumer = ""
@@ -184,6 +188,7 @@ class Pull(Generic[Item]):
         await self._unsubscribe()
         self._doubt = None
         self._demand = 0
+        self._idle_ends = 0
         self._lively = False
         self._consumer = await self._open_consumer()
         self._inbox = self._client.new_inbox()
@@ -216,7 +221,6 @@ class Pull(Generic[Item]):
 
     async def _request(self, count: int) -> None:
         self._demand += count
-        self._progress = False
         request = {
             "batch": count,
             "max_bytes": self._max_bytes,
@@ -239,7 +243,7 @@ class Pull(Generic[Item]):
             self._suspect(str(doubt))
             return
         self._demand = max(0, self._demand - 1)
-        self._progress = True
+        self._idle_ends = 0
         self._lively = True
         if item is not None:
             self._buffer.append((item, len(message.data)))
@@ -254,12 +258,14 @@ class Pull(Generic[Item]):
         status = headers.get(STATUS)
         if status == HEARTBEAT:
             return
-        if status == REQUEST_OVER or (status == CONFLICT and self._progress):
-            # Over by time, or because the next message does not fit into max_bytes: what was not delivered is asked for
-            # again.
+        description = headers.get("Description", "").strip()
+        if status == REQUEST_OVER or (status == CONFLICT and description in ENOUGH):
+            # Over by time or by bytes: what will not be delivered is asked for again. In a cluster this comes before
+            # messages of the same request, which have a longer way.
             left = headers.get(LEFT, "")
             self._demand = max(0, self._demand - int(left)) if left.isdigit() else 0
-            self._progress = False
-            self._wake.set()
-            return
-        self._suspect(f"status {status} {headers.get('Description', '')}".strip())
+            self._idle_ends += status == CONFLICT
+            if self._idle_ends <= MOST_IDLE_ENDS:
+                self._wake.set()
+                return
+        self._suspect(f"status {status} {description}".strip())

@@ -16,7 +16,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 import msgspec
 import structlog
@@ -74,6 +74,24 @@ def _installed() -> list[str]:
         files = []
     places += [Path(str(file.locate())).resolve() for file in files if file.name == "nats-server"]
     return [str(place) for place in places if place.is_file()]
+
+
+class Server(Protocol):
+    """What a network of processes needs of the NATS server, or the cluster, that it runs on."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    def running(self) -> bool: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def kill(self) -> None: ...
 
 
 class EmbeddedServer:

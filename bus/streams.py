@@ -145,7 +145,7 @@ async def set_up(
 ) -> None:
     """Creates what is missing, compares what is there. Raises WrongNetwork, Unreachable."""
     for settings in stream_settings(chain, limits).values():
-        await _ensure_stream(connection, settings, genesis_hash)
+        await _ensure_stream(connection, settings, genesis_hash, limits.replicas)
     for validator in validators:
         await ensure_reader(connection, chain, limits, validator)
 
@@ -155,7 +155,7 @@ def with_genesis(settings: Mapping[str, Any], genesis_hash: str) -> dict[str, An
     return {**settings, "metadata": {GENESIS: genesis_hash}}
 
 
-async def _ensure_stream(connection: Connection, settings: dict[str, Any], genesis_hash: str) -> None:
+async def _ensure_stream(connection: Connection, settings: dict[str, Any], genesis_hash: str, replicas: int) -> None:
     name = settings["name"]
     wanted = with_genesis(settings, genesis_hash)
     try:
@@ -164,7 +164,7 @@ async def _ensure_stream(connection: Connection, settings: dict[str, Any], genes
         if error.number != STREAM_MISSING:
             raise _refused(f"stream {name}", error) from error
         try:
-            info = await connection.api(f"STREAM.CREATE.{name}", wanted | {"num_replicas": 1})
+            info = await connection.api(f"STREAM.CREATE.{name}", wanted | {"num_replicas": replicas})
         except ApiError as refusal:
             if refusal.number != STREAM_EXISTS:
                 raise _refused(f"stream {name}", refusal) from refusal

@@ -295,6 +295,22 @@ async def test_senseless_answers_are_ignored(jetstream: JetStreamGround, monkeyp
     assert await bus._publisher.publish([Outgoing("noisy", b"x")], retry="lost", timeout_s=5) == [4]
 
 
+async def test_an_id_that_a_cluster_is_still_storing(jetstream: JetStreamGround) -> None:
+    """A message whose id a cluster is about to store is sent again, until the server knows what became of the first."""
+    bus = await jetstream.connect()
+    answers = [
+        b'{"stream":"S","error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}',
+        b'{"stream":"S","seq":7,"duplicate":true}',
+    ]
+
+    async def answer(message: nats.aio.msg.Msg) -> None:
+        await message.respond(answers.pop(0))
+
+    await bus._connection.client.subscribe("cluster", cb=answer)
+    assert await bus._publisher.publish([Outgoing("cluster", b"x")], retry="lost", timeout_s=5) == [7]
+    assert answers == []
+
+
 # --- what others may do ----------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,122 @@
+"""Hears of final blocks as any client can, from the log alone, and notes when."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from itertools import pairwise
+from typing import Self
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bus.jetstream import JetStreamBus
+from events.errors import TimedOut, Unreachable
+
+
+class _Body(Struct):
+    sender: str
+    nonce: int
+
+
+class _Envelope(Struct):
+    body: _Body
+
+
+class _Block(Struct):
+    header: Raw
+    events: list[_Envelope]
+
+
+class _Header(Struct):
+    height: int
+    parent: str
+
+
+class _Vote(Struct):
+    block: str
+    validator: str
+
+
+class _SignedVote(Struct):
+    vote: _Vote
+
+
+_blocks = msgspec.json.Decoder(_Block)
+_headers = msgspec.json.Decoder(_Header)
+_votes = msgspec.json.Decoder(_SignedVote)
+
+
+class Pulse:
+    """Follows the log in the background; ``note`` hears the sender and the nonce of each event that is final."""
+
+    def __init__(self, bus: JetStreamBus, genesis_hash: str, validators: int, note: Callable[[str, int], None]) -> None:
+        self._bus = bus
+        self._head = genesis_hash
+        self._validators = validators
+        self._note = note
+        self._blocks: dict[str, tuple[_Block, _Header]] = {}
+        self._voters: dict[str, set[str]] = {}
+        self.height = 0
+        self.events = 0
+        self.position = 0
+        self.heard: list[float] = []
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._follow())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(Unreachable, TimedOut):
+                reader = await self._bus.read_chain(self.position)
+                try:
+                    while True:
+                        for message in await reader.next(256, 1_000):
+                            self.position = message.sequence
+                            self._take(message.kind, message.data)
+                finally:
+                    await reader.close()
+            await asyncio.sleep(0.1)
+
+    def _take(self, kind: str, data: bytes) -> None:
+        if kind == "block":
+            block = _blocks.decode(data)
+            header = _headers.decode(block.header)
+            if header.height == self.height + 1:
+                self._blocks[sha256(block.header).hexdigest()] = (block, header)
+            return
+        vote = _votes.decode(data).vote
+        voters = self._voters.setdefault(vote.block, set())
+        voters.add(vote.validator)
+        found = self._blocks.get(vote.block)
+        if found is None or found[1].parent != self._head or 3 * len(voters) < 2 * self._validators:
+            return
+        block, header = found
+        self._head, self.height = vote.block, header.height
+        self._blocks.clear()
+        self._voters.clear()
+        self.heard.append(time.monotonic())
+        self.events += len(block.events)
+        for envelope in block.events:
+            self._note(envelope.body.sender, envelope.body.nonce)
+
+    def failure(self) -> BaseException | None:
+        """What ended it, if anything did."""
+        return self._task.exception() if self._task.done() and not self._task.cancelled() else None
+
+    def next_after_s(self, moment: float) -> float:
+        """How long after a moment a block was final for the first time."""
+        return next((at for at in self.heard if at > moment), time.monotonic()) - moment
+
+    def longest_pause_s(self, since: float, until: float) -> float:
+        """The longest time between two final blocks that lies, in part at least, between two moments."""
+        times = [*self.heard, time.monotonic()]
+        touching = [after - before for before, after in pairwise(times) if before < until and after > since]
+        return max(touching, default=0.0)

@@ -1,0 +1,247 @@
+"""A network of processes on three NATS servers, while everything that can fail does.
+
+    python tests/faults/run.py --seconds 300 --seed 1
+
+Every five seconds something happens to the cluster, and between two such faults to an actor, under load. Prints a table
+and what the checkers found, writes ``build/faults.json``, and ends with 1 when anything is wrong.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+from msgspec import Struct
+
+from actors.devnet import Devnet
+from actors.devnet_files import Plan
+from bus.jetstream import JetStreamBus
+from bus.readers import stream_state
+from events.errors import BusError, TimedOut
+from tests.faults.cluster import Cluster, SmallDisk
+from tests.faults.load import Load
+from tests.faults.menu import Fault, Menu
+from tests.faults.pulse import Pulse
+from tests.faults.verdict import Verdict, export, judge
+
+OUTPUT = Path("build/faults.json")
+EVERY_S = 5.0
+SENDERS = 32
+RATE = 1_000.0
+CALM_S = 60.0
+RECOVERY_S = 10.0
+DISK_MIB = 2_048
+# A node writes its rows a few milliseconds after a block is final.
+WRITE_S = 2.0
+
+
+class Report(Struct):
+    """All that a run has found."""
+
+    seed: int
+    seconds: float
+    faults: list[Fault]
+    verdict: Verdict
+    slowest_recovery_s: float
+    repeated: int
+    stops: list[str]
+    starts: int
+    copies_agree: bool
+
+
+@contextlib.asynccontextmanager
+async def network(directory: Path) -> AsyncIterator[tuple[Cluster, Devnet]]:
+    """The cluster and all actors on it."""
+    async with contextlib.AsyncExitStack() as stack:
+        disk = None
+        if SmallDisk.possible():
+            disk = stack.enter_context(SmallDisk(directory, DISK_MIB))
+        else:
+            print("not root: no server has a small disk, so it is never full", file=sys.stderr)
+        cluster = await stack.enter_async_context(Cluster(directory, disk))
+        plan = Plan(extra_clients=SENDERS, replicas=3, capacity=2)
+        devnet = Devnet(directory / "net", plan, server=cluster)
+        yield cluster, await stack.enter_async_context(devnet)
+
+
+async def trouble(menu: Menu, seconds: float) -> None:
+    """A fault every five seconds, in between one of an actor."""
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(seconds / EVERY_S)):
+            await asyncio.sleep(max(0.0, began + number * EVERY_S - time.monotonic()))
+            group.create_task(menu.next())
+            await asyncio.sleep(max(0.0, began + (number + 0.5) * EVERY_S - time.monotonic()))
+            group.create_task(menu.next_actor())
+
+
+async def progress(pulse: Pulse, load: Load, menu: Menu) -> None:
+    """A line every five seconds."""
+    while True:
+        acknowledged, final = len(load.ledger.acknowledged), pulse.events
+        await asyncio.sleep(EVERY_S)
+        fault = menu.faults[-1].kind if menu.faults else ""
+        print(
+            f"height {pulse.height}: {(len(load.ledger.acknowledged) - acknowledged) / EVERY_S:.0f}/s acknowledged, "
+            f"{(pulse.events - final) / EVERY_S:.0f}/s final; {fault}",
+            flush=True,
+        )
+
+
+async def in_time(waiting: Coroutine[Any, Any, None], what: str) -> list[str]:
+    """Waits; what does not come to an end is a violation."""
+    try:
+        await asyncio.wait_for(waiting, CALM_S)
+    except TimeoutError:
+        return [f"{what} after {CALM_S:.0f} s without a fault"]
+    return []
+
+
+async def drained(bus: JetStreamBus, pulse: Pulse, load: Load) -> None:
+    """Returns when nothing waits any more: every sender's last event is final, and every inbox is empty."""
+    while any(sender.final < sender.used for sender in load.senders):
+        if (failure := pulse.failure()) is not None:
+            raise failure
+        await asyncio.sleep(0.1)
+    while (await stream_state(bus._connection, bus.chain, "INBOX"))["state"]["messages"]:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
+
+
+async def jobs_ended(bus: JetStreamBus) -> None:
+    """Returns when no node knows a job that has not ended."""
+    while True:
+        with contextlib.suppress(BusError, TimedOut):
+            found = msgspec.json.decode(await bus.query("status", b"{}"))["value"]
+            if not any(found["jobs"].get(name) for name in ("open", "assigned", "committed", "revealed")):
+                return
+        await asyncio.sleep(0.2)
+
+
+async def run(directory: Path, seconds: float, seed: int, rate: float = RATE, recovery_s: float = RECOVERY_S) -> Report:
+    """Everything from the start of the cluster to the verdict."""
+    async with network(directory) as (cluster, devnet):
+        load = Load(devnet, list(devnet.plan.clients()[1:]), rate)
+        watching = await JetStreamBus.connect(devnet.url, devnet.chain, name="pulse")
+        async with Pulse(watching, devnet.genesis_hash, devnet.plan.proposers, load.note_final) as pulse:
+            loading = asyncio.create_task(load.run())
+            await asyncio.sleep(2.0)
+            began = time.monotonic()
+            menu = Menu(cluster, devnet, Random(seed))
+            telling = asyncio.create_task(progress(pulse, load, menu))
+            await trouble(menu, seconds)
+            load.stop()
+            await loading
+            took_s = time.monotonic() - began
+            late = await in_time(drained(watching, pulse, load), "events still wait")
+            late += await in_time(jobs_ended(watching), "jobs still run")
+            telling.cancel()
+        await cluster.until_whole(devnet.chain)
+        messages = await export(watching, devnet, directory / "log.ndjson")
+        copies = await cluster.copies(devnet.chain)
+        await watching.close()
+        await asyncio.sleep(WRITE_S)
+        stops = stopped(devnet)
+        await devnet.stop()
+        verdict = await asyncio.to_thread(judge, devnet, messages, directory / "log.ndjson", load.ledger, load.jobs)
+        for fault in menu.faults:
+            fault.recovery_s = pulse.next_after_s(fault.mended_s)
+            fault.pause_s = pulse.longest_pause_s(fault.began_s, fault.mended_s + 1.0)
+            fault.began_s, fault.mended_s = fault.began_s - began, fault.mended_s - began
+        slowest_s = max(fault.recovery_s for fault in menu.faults)
+        if slowest_s >= recovery_s:
+            verdict.violations.append(f"it took {slowest_s:.1f} s until a block was final again")
+        if len(set(copies.values())) != 1:
+            verdict.violations.append(f"the servers' copies of the log differ: {copies}")
+        verdict.violations += stops + late
+        starts = sum(devnet.starts(name) for name in devnet.plan.actors())
+        return Report(
+            seed,
+            took_s,
+            menu.faults,
+            verdict,
+            slowest_s,
+            load.ledger.failures,
+            stops,
+            starts,
+            len(set(copies.values())) == 1,
+        )
+
+
+def stopped(devnet: Devnet) -> list[str]:
+    """What made an actor give up. Nothing here should."""
+    found = []
+    for name in devnet.plan.actors():
+        lines = devnet.files.log_file(name).read_text(errors="replace").splitlines()
+        found += [f"{name}: {line[:300]}" for line in lines if "the actor stops" in line or "Traceback" in line]
+    return found
+
+
+def show(report: Report) -> None:
+    """The table."""
+    print(f"{'fault':<44}{'target':<34}{'at s':>8}{'for s':>8}{'recovery s':>12}{'longest pause s':>17}")
+    for fault in report.faults:
+        print(
+            f"{fault.kind:<44}{fault.target:<34}{fault.began_s:>8.1f}{fault.mended_s - fault.began_s:>8.1f}"
+            f"{fault.recovery_s:>12.1f}{fault.pause_s:>17.1f}"
+        )
+    verdict = report.verdict
+    kinds = sorted({fault.kind for fault in report.faults})
+    print()
+    for kind in kinds:
+        times = sorted(fault.recovery_s for fault in report.faults if fault.kind == kind)
+        print(
+            f"{kind:<44}{len(times):>4} times, recovery median {times[len(times) // 2]:.1f} s, "
+            f"at most {times[-1]:.1f} s"
+        )
+    print(
+        f"\nseed {report.seed}: {len(report.faults)} faults in {report.seconds:.0f} s, "
+        f"{report.starts} starts of actors\n"
+        f"{verdict.acknowledged} events acknowledged ({verdict.acknowledged / report.seconds:.0f}/s), "
+        f"{verdict.events} in {verdict.blocks} final blocks, {verdict.messages} messages in the log; "
+        f"{report.repeated} had to be said again\n"
+        f"lost {verdict.lost}, refused {verdict.refused}, duplicated {verdict.duplicated}, "
+        f"divergent roots {verdict.divergent}\n"
+        f"jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
+        f"slowest recovery {report.slowest_recovery_s:.1f} s; "
+        f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
+    )
+    for violation in verdict.violations:
+        print("VIOLATION:", violation)
+
+
+def quiet() -> None:
+    """The connections of the test itself have nothing to tell."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+
+
+def main() -> int:
+    """The command."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--seconds", type=float, default=300.0)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--rate", type=float, default=RATE)
+    arguments.add_argument("--directory", type=Path, help="kept; without it all files are thrown away")
+    chosen = arguments.parse_args()
+    quiet()
+    with contextlib.ExitStack() as stack:
+        directory = chosen.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-faults-")))
+        directory.mkdir(parents=True, exist_ok=True)
+        report = uvloop.run(run(directory, chosen.seconds, chosen.seed, chosen.rate))
+    show(report)
+    OUTPUT.parent.mkdir(exist_ok=True)
+    OUTPUT.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
+    return 1 if report.verdict.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
