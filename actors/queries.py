@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 MAX_QUESTION_BYTES: Final = 4_096
 # How long a node that is behind waits before it says so; below the time-out of those who ask.
 MAX_WAIT_MS: Final = 2_000
+# Questions that wait at once; below what the bus lets in, so that those which need not wait always find a place.
+MAX_WAITING: Final = 32
 
 AnyQuestion = TypeVar("AnyQuestion", bound=Question)
 _At = tuple[int, Any]
@@ -52,6 +54,7 @@ class Queries:
 
     def __init__(self, node: "Node") -> None:
         self._node = node
+        self._waiting = 0
 
     def handlers(self) -> dict[str, Handler]:
         """By the name of the question."""
@@ -96,18 +99,27 @@ class Queries:
         return handle
 
     async def _wait(self, question: Question) -> None:
-        if question.min_height is UNSET:
+        wanted = question.min_height
+        if isinstance(wanted, UnsetType) or wanted <= self._node.written.value:
             return
+        if self._waiting >= MAX_WAITING:
+            raise self._behind(wanted)
+        self._waiting += 1
         try:
             async with asyncio.timeout(MAX_WAIT_MS / 1_000):
-                await self._node.wait_written(question.min_height)
+                await self._node.wait_written(wanted)
         except TimeoutError as error:
-            raise TimedOut(
-                f"this node is not at height {question.min_height} yet",
-                why=f"it is at {self._node.written.value}",
-                hint="Ask again; another node may be further.",
-                height=self._node.written.value,
-            ) from error
+            raise self._behind(wanted) from error
+        finally:
+            self._waiting -= 1
+
+    def _behind(self, wanted: int) -> TimedOut:
+        return TimedOut(
+            f"this node is not at height {wanted} yet",
+            why=f"it is at {self._node.written.value}",
+            hint="Ask again; another node may be further.",
+            height=self._node.written.value,
+        )
 
     async def _receipt(self, question: JobQuestion) -> _At:
         receipt, inclusion = await self._node.read_model.read(lambda db: rows.receipt(db, question.job))

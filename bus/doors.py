@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 
 import nats.errors
 import nats.micro
@@ -26,31 +25,18 @@ REQUESTS_AT_ONCE = 64
 log = structlog.get_logger(__name__)
 
 
-class _FailureLogged:
-    """Logs what a handler fails with, and lets it pass: the service answers with an error and goes on."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is not None:
-            log.error("query_failed", what=self._what, exc_info=error)
-
-
 class QueryService:
     """One instance of the NATS service ``assay``: found by ``nats micro ls``, one endpoint per query.
 
-    An endpoint answers one question at a time; the instances of a chain share the questions as a queue group.
+    Answers many questions at once: one that waits must not hold up the others. More than that wait at the door. The
+    instances of a chain share the questions as a queue group.
     """
 
     def __init__(self, connection: Connection, service: MicroService) -> None:
         self._connection = connection
         self._service = service
+        self._places = asyncio.Semaphore(REQUESTS_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(
@@ -64,30 +50,57 @@ class QueryService:
                 description="Assay: reads of the ledger",
                 metadata={"chain": chain},
             )
+            opened = cls(connection, service)
             for what, handler in handlers.items():
                 await service.add_endpoint(
                     name=what,
                     subject=subjects.query(chain, what),
                     queue_group=SERVICE,
-                    handler=cls._endpoint(what, handler),
+                    handler=opened._endpoint(what, handler),
                 )
             await connection.client.flush()
-        return cls(connection, service)
+        return opened
 
-    @staticmethod
-    def _endpoint(what: str, handler: Handler) -> Callable[[Request], Awaitable[None]]:
-        async def answer(request: Request) -> None:
-            with _FailureLogged(what):
-                data = await handler(request.data)
-            if request._msg.reply:
-                await request.respond(data)
+    def _endpoint(self, what: str, handler: Handler) -> Callable[[Request], Awaitable[None]]:
+        async def arrived(request: Request) -> None:
+            await self._places.acquire()
+            task = asyncio.create_task(self._answer(what, handler, request))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
 
-        return answer
+        return arrived
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._places.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("query_answer_lost", exc_info=error)
+
+    async def _answer(self, what: str, handler: Handler, request: Request) -> None:
+        """Whatever the handler fails with is logged, told to whoever asked, and ends nothing."""
+        (answer,) = await asyncio.gather(handler(request.data), return_exceptions=True)
+        if isinstance(answer, BaseException):
+            log.error("query_failed", what=what, exc_info=answer)
+        if not request._msg.reply:
+            return
+        try:
+            if isinstance(answer, BaseException):
+                await request.respond_error("500", repr(answer))
+            elif len(answer) > self._connection.client.max_payload:
+                log.error("query_answer_too_large", what=what, size=len(answer))
+                await request.respond_error("500", f"an answer of {len(answer)} bytes is more than a message may have")
+            else:
+                await request.respond(answer)
+        except (nats.errors.Error, OSError) as error:
+            log.debug("query_answer_lost", what=what, error=repr(error))
 
     async def close(self) -> None:
         if self._connection.client.is_connected:
             with translated("closing queries"):
                 await self._service.stop()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class WalletDoor:

@@ -13,7 +13,7 @@ from actors import node as node_module
 from actors.feed import MARK
 from actors.milestone import Milestone
 from actors.node import Node
-from actors.queries import MAX_QUESTION_BYTES
+from actors.queries import MAX_QUESTION_BYTES, MAX_WAITING, Queries
 from bus.port import Limits
 from bus.simulated import Faults, SimulatedBus, SimulatedNetwork
 from events.canonical import canonical
@@ -56,7 +56,7 @@ class LogClock:
         return self.time_ms
 
     async def sleep_ms(self, duration_ms: int) -> None:
-        await asyncio.sleep(min(duration_ms, 1_000) / 20_000)
+        await asyncio.sleep(min(duration_ms, 5_000) / 20_000)
 
 
 class Flaky(Faults):
@@ -515,6 +515,20 @@ async def test_a_question_can_wait_for_a_height(place: Place) -> None:
     await asyncio.sleep(0)
     await place.append(story().log[: story().finals[3].commit_sequence])
     assert (await asked)[0] >= 3
+
+
+async def test_questions_that_wait_are_bounded(answering: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for heights that never come takes no place from those who ask for what is there."""
+    monkeypatch.setattr("actors.queries.MAX_WAIT_MS", 600_000)
+    ask = Queries(answering.nodes[0]).handlers()["status"]
+    hanging = [asyncio.ensure_future(ask(b'{"min_height":99}')) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    assert msgspec.json.decode(await ask(b'{"min_height":99}'), type=QueryRefused).problem.code == "TIMED_OUT"
+    assert msgspec.json.decode(await ask(b'{"min_height":1}'), type=QueryAnswer).height == LAST
+    assert not any(task.done() for task in hanging)
+    for task in hanging:
+        task.cancel()
+    await asyncio.gather(*hanging, return_exceptions=True)
 
 
 # The feed.

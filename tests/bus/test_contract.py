@@ -432,6 +432,23 @@ async def test_query_that_takes_too_long(bus: Bus) -> None:
     await service.close()
 
 
+async def test_a_question_that_waits_holds_up_no_other(bus: Bus) -> None:
+    """Questions of one name are answered side by side, so nobody can block them for all."""
+    go_on = asyncio.Event()
+
+    async def answer(data: bytes) -> bytes:
+        if data == b"slow":
+            await go_on.wait()
+        return data
+
+    service = await bus.serve_queries({"echo": answer}, "1.0.0")
+    slow = [asyncio.create_task(bus.query("echo", b"slow")) for _ in range(8)]
+    assert await bus.query("echo", b"quick", timeout_ms=2_000) == b"quick"
+    go_on.set()
+    assert await asyncio.gather(*slow) == [b"slow"] * 8
+    await service.close()
+
+
 async def test_handler_with_a_bug(bus: Bus) -> None:
     """A handler that raises answers with an error at once, and answers the next question."""
 
