@@ -52,7 +52,7 @@ from actors.store import Batch, DeadLetter, Store
 from actors.voice import Voice, spoken
 from bus.port import Bus, Clock
 from events.canonical import UNREADABLE
-from events.envelope import parse
+from events.envelope import parse, verify_event
 from events.errors import AssayError, BusError, Divergence, SequenceGap, TimedOut, Unreachable, WrongNetwork
 from events.keys import Key
 from schemas.messages import FeedMessage
@@ -251,7 +251,11 @@ class Runtime:
         if isinstance(message, FeedMessage) and self.voice is not None:
             for entry in message.entries:
                 signed = parse(bytes(entry.event)) if isinstance(entry.event, msgspec.Raw) else None
-                if signed is not None and signed.event.sender == self.voice.address:
+                if signed is None or signed.event.sender != self.voice.address:
+                    continue
+                # Whoever could forge one, or show one of another chain, could make us say the same thing twice.
+                verify_event(signed)
+                if signed.event.chain == self.voice.chain:
                     uses.append(Used(signed.id, signed.event.nonce, entry.outcome, message.height))
         return uses
 

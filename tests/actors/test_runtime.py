@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from msgspec import Raw
 
 from actors.decision import (
     AgainLater,
@@ -35,10 +36,12 @@ from actors.runtime import MOST_TRIES, Position, Runtime, Source, Speaking, own_
 from actors.store import Batch, Store
 from bus.port import Bus
 from events.canonical import canonical
-from events.envelope import SignedEvent, sign
+from events.envelope import SignedEvent, sign, wrap
 from events.errors import BadInput, BusError, Divergence, NotAllowed, TimedOut, Unreachable, WrongNetwork
 from events.keys import Key
+from schemas.blocks import Applied
 from schemas.events import TransferSent
+from schemas.messages import FeedEntry, FeedMessage
 from schemas.refusals import NonceTooLow
 from tests.actors.small_network import FastClock, Script, SmallNetwork, until
 
@@ -400,6 +403,31 @@ async def test_a_nonce_that_another_process_took_is_given_up(tmp_path: Path) -> 
         network.close_block()
         await until(lambda: any(isinstance(message, Heard) for message in actor.seen))
     assert [signed.event.nonce for signed in network.ledger] == [0, 1]
+
+
+_TAKEN = _gift_of(KEY, to=FRIEND)
+_ELSEWHERE = sign(TransferSent(chain="mainnet", sender=KEY.address, nonce=0, gas_price=1, to=FRIEND, amount=1), KEY)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [wrap(_TAKEN.body_bytes, _gift_of(FRIEND_KEY).sig), _ELSEWHERE.raw],
+    ids=["forged signature", "another chain"],
+)
+async def test_a_feed_cannot_pretend_that_a_nonce_is_used(tmp_path: Path, shown: bytes) -> None:
+    """Neither a forged event nor one that the key has signed elsewhere makes an actor say the same thing twice."""
+    network = SmallNetwork()
+    actor = Script(lambda message: done(say("gift")) if message == "go" else Done())
+    entry = FeedEntry(index=0, outcome=Applied(event="e" * 64, fee=1_000), event=Raw(shown))
+    async with running(actor, network, tmp_path) as (runtime, _):
+        await runtime.tell("go")
+        await until(lambda: network.inbox)
+        await runtime.tell(FeedMessage(chain="testnet", height=1, block="b" * 64, time_ms=1, entries=(entry,)))
+        await runtime.tell("next")
+        await until(lambda: "next" in actor.seen)
+        said = await runtime.find("gift")
+        assert said is not None
+        assert (said.event, said.nonce) == (network.inbox[0].id, 0)
 
 
 async def test_without_a_feed_the_ledger_is_asked(tmp_path: Path) -> None:
