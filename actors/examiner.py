@@ -14,7 +14,7 @@ from typing import Final
 
 from actors.coordinator import InputsChecked, Judged
 from actors.fetching import abandoned, fetch, host_faults
-from actors.services.matmul import Accepted, RejectionCode, Verdict, result_size, verify
+from actors.services.matmul import Accepted, RejectionCode, Verdict, largest_result, verify
 from actors.services.npy import open_matrix
 from bus.port import Bus
 from events.errors import BadInput, BlobMismatch, BlobUnavailable
@@ -83,7 +83,7 @@ class BlobExaminer:
     async def _judge(self, job_id: str, job: Job, revealed: Revealed) -> str:
         """The reason why the result is no good, or nothing."""
         commitment = revealed.commitment
-        if commitment.size != result_size(job.work):
+        if commitment.size > largest_result(job.work):
             return "RESULT_MALFORMED"
         try:
             blobs = await self._inputs(job_id, job)
@@ -94,6 +94,8 @@ class BlobExaminer:
             await fetch(self._bus, revealed.assignment.miner, commitment.result, result, RESULT_TIMEOUT_MS)
         except (BlobUnavailable, BlobMismatch):
             return "RESULT_UNAVAILABLE"
+        if result.stat().st_size != commitment.size:
+            return "RESULT_MALFORMED"
         seed = challenge_seed(await self._block_hash(commitment.committed_height), job_id).hex()
         async with self._verdicts:
             try:

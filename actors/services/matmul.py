@@ -19,7 +19,7 @@ from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_pr
 from actors.backends.cpu import EXACT_INNER
 from actors.services.freivalds import error_bits, out_of_range_row, row_checker, row_steps
 from actors.services.generator import seeded_matrix
-from actors.services.npy import header_bytes, matrix_from_bytes, open_matrix, write_matrix
+from actors.services.npy import MAX_HEADER, MAX_PREFIX, header_bytes, matrix_from_bytes, open_matrix, write_matrix
 from events.errors import BadInput
 from events.merkle import leaf_hash, root_of_hashes
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
@@ -71,6 +71,11 @@ def result_size(work: MatmulInt8) -> int:
     """Bytes of the file that `compute` writes."""
     rows, columns = work.a.rows, work.b.columns
     return len(header_bytes("int32", rows, columns)) + rows * columns * BYTES_PER_ENTRY
+
+
+def largest_result(work: MatmulInt8) -> int:
+    """Bytes of the largest file that `verify` reads: other programs write other headers."""
+    return MAX_PREFIX + MAX_HEADER + work.a.rows * work.b.columns * BYTES_PER_ENTRY
 
 
 def memory_needed(work: MatmulInt8, threads: int = 1) -> int:

@@ -26,6 +26,8 @@ from events.errors import BadInput
 ElementType: TypeAlias = Literal["int8", "int32"]
 MatrixArray: TypeAlias = npt.NDArray[np.int8] | npt.NDArray[np.int32]
 
+# Bytes before the header, and in it.
+MAX_PREFIX: Final = 12
 MAX_HEADER: Final = 4_096
 
 _MAGIC: Final = b"\x93NUMPY"
@@ -57,7 +59,7 @@ class Header(Struct, frozen=True, kw_only=True):
 
 def read_header(data: bytes | memoryview | mmap.mmap) -> Header:
     """Read the header at the beginning of ``data``, which need not be the whole file. Raises `BadInput`."""
-    start = bytes(data[:12])
+    start = bytes(data[:MAX_PREFIX])
     if start[:6] != _MAGIC:
         _refuse("MALFORMED", "it does not begin with the magic bytes of .npy")
     version = start[6:8]

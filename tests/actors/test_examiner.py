@@ -157,6 +157,7 @@ def _wrong_entry(data: bytes) -> bytes:
     ("change", "reason"),
     [
         (lambda data: data, ""),
+        (lambda data: data[:6] + b"\x02\x00\x80\x00\x00\x00" + data[10:127] + b" " * 10 + data[127:], ""),
         (_wrong_entry, "RESULT_WRONG"),
         (lambda data: data[:-4] + b"\xff\xff\xff\x7f", "RESULT_WRONG"),
         (lambda data: data[:128] + bytes(len(data) - 128), "RESULT_WRONG"),
@@ -165,7 +166,7 @@ def _wrong_entry(data: bytes) -> bytes:
         (lambda data: data.replace(b"(8, 8)", b"(4,16)"), "RESULT_MALFORMED"),
         (lambda data: data[:-1], "RESULT_MALFORMED"),
     ],
-    ids=["right", "one entry", "out of range", "zeros", "garbage", "type", "shape", "size"],
+    ids=["right", "another header", "one entry", "out of range", "zeros", "garbage", "type", "shape", "size"],
 )
 def test_results(tmp_path: Path, change: Callable[[bytes], bytes], reason: str) -> None:
     """A result that was committed to honestly, in every way in which it can be wrong."""
@@ -179,6 +180,21 @@ def test_results(tmp_path: Path, change: Callable[[bytes], bytes], reason: str) 
         digest = await ground.upload(MINER, data)
         judged = await ground.examiner.judge(JOB, revealed(GOOD, said, digest, len(data)))
         assert judged == Judged(JOB, MINER, said, reason)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_result_of_another_size_than_committed(tmp_path: Path, more: int) -> None:
+    """The size that the ledger keeps is that of the blob."""
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path)
+        await ground.set_up()
+        right = computed(GOOD, {}, tmp_path / "right.npy")
+        await ground.upload(MINER, (tmp_path / "right.npy").read_bytes())
+        judged = await ground.examiner.judge(JOB, revealed(GOOD, right.root, right.digest, right.size + more))
+        assert judged.reason == "RESULT_MALFORMED"
 
     run(scenario)
 
