@@ -90,6 +90,7 @@ class JetStreamChainReader:
         self._kinds: dict[str, ChainKind] = {subjects.block(chain): "block", subjects.vote(chain): "vote"}
         self._last = after
         self._created: str | None = None
+        self._deliveries = 0
         self._jumped = False
         self._newest: bytes | None = None  # what was read under `_last`
         self._comparing = False
@@ -130,10 +131,12 @@ class JetStreamChainReader:
         if self._jumped or (first > self._last + 1):
             raise SequenceGap(f"the log has no message {self._last + 1}", hint=hint, after=self._last)
         self._comparing = self._newest is not None
+        self._deliveries = 0
         return await open_ephemeral(self._connection, self._stream, self._last - self._comparing)
 
     def _accept(self, message: Msg) -> ChainMessage | None:
         position = position_of(message.reply)
+        before, self._deliveries = self._deliveries, position.delivery
         if self._comparing and position.sequence == self._last:
             self._comparing = False
             self._replaced = message.data != self._newest
@@ -141,9 +144,9 @@ class JetStreamChainReader:
                 raise Doubt(f"sequence {position.sequence} has other bytes than before")
             return None
         if position.sequence != self._last + 1:
-            # A first message behind the wanted one is a hole; a jump later may be a lost delivery, so it is asked for
-            # again.
-            self._jumped = position.delivery == 1
+            # The consumer counts what it delivers. Where its count goes on, the server has left a message out, because
+            # it is gone or damaged: a hole. Where it does not, a delivery was lost, and is asked for again.
+            self._jumped = position.delivery == before + 1
             raise Doubt(f"sequence {position.sequence} after {self._last}")
         self._last, self._newest = position.sequence, message.data
         kind = self._kinds.get(message.subject)

@@ -41,6 +41,10 @@ LARGE_LOG: Final = "PRAGMA wal_autocheckpoint=4000"
 _votes_decoder = msgspec.json.Decoder(Commit)
 
 
+# Of a damaged schema SQLite tells in words that hold its bytes, which may be no text.
+UNUSABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+
+
 class Restored(Struct, frozen=True):
     """Where the read model stands: no ``head`` and no ``votes`` at height 0.
 
@@ -70,7 +74,7 @@ class Connection(aiosqlite.Connection):
         """Starts the thread and connects. After an error the thread has ended."""
         try:
             await self
-        except sqlite3.Error:
+        except UNUSABLE:
             await asyncio.to_thread(self._thread.join)
             raise
 
@@ -128,7 +132,9 @@ class ReadModel:
 
         Comes before the first `write`.
         """
-        rows, head, votes, (position, last_block) = await _guarded(self.path, self._writer, _stored)
+        rows, head, votes, (position, last_block) = await _guarded(
+            self.path, self._writer, lambda db: _read(db, _stored)
+        )
         state = State.from_rows(self.genesis, rows)
         stored_root = head.state_root if head is not None else State.from_genesis(self.genesis).root()
         if state.root() != stored_root:
@@ -223,7 +229,7 @@ async def _connect(path: Path, *pragmas: str) -> Connection:
         connection = Connection(connect)
         await connection.open()
         return connection
-    except sqlite3.Error as error:
+    except UNUSABLE as error:
         raise _unusable(path, error) from error
 
 
@@ -232,20 +238,28 @@ async def _guarded(path: Path, connection: Connection, function: Callable[[sqlit
         return await connection.apply(function)
     except sqlite3.IntegrityError as error:
         raise AssertionError(f"{path} has been written by somebody else too: {error}") from error
-    except sqlite3.Error as error:
+    except UNUSABLE as error:
         raise _unusable(path, error) from error
 
 
-def _unusable(path: Path, error: sqlite3.Error) -> AssayError:
+def _unusable(path: Path, error: Exception) -> AssayError:
     return VerificationFailed(f"the read model {path} cannot be used", why=str(error), hint=REBUILD)
 
 
 def _snapshot(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
     db.execute("BEGIN")
     try:
-        return query(db)
+        return _read(db, query)
     finally:
         db.execute("ROLLBACK")
+
+
+def _read(db: sqlite3.Connection, query: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    try:
+        return query(db)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        # SQLite finds no fault with a damaged page in which a number stands where a text was, or a row is missing.
+        raise damaged("a value is not what its column holds", repr(error)) from error
 
 
 def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
@@ -253,7 +267,7 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
     identity = genesis_hash(genesis)
     stored: dict[str, Any] = {}
     if db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").fetchone():
-        stored = dict(db.execute("SELECT key, value FROM meta").fetchall())
+        stored = _read(db, lambda db: dict(db.execute("SELECT key, value FROM meta").fetchall()))
     if stored and stored.get("genesis") != identity:
         raise WrongNetwork(
             f"the read model {path} belongs to another chain",
@@ -287,6 +301,8 @@ def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | N
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
     height, position, last_block = (stored_number(meta.get(key), key) for key in ("height", "position", "last_block"))
     rows = db.execute("SELECT key, CAST(value AS BLOB) FROM records").fetchall()
+    if any(type(key) is not str or type(value) is not bytes for key, value in rows):
+        raise damaged("records", "a key or a value has another type")
     count, newest = db.execute("SELECT count(*), max(height) FROM blocks").fetchone()
     if (count, newest or 0) != (height, height):
         raise damaged("blocks", f"there are {count} up to height {newest}, and there should be {height}")

@@ -42,7 +42,7 @@ def check_rows(path: Path, genesis: Genesis, beside: Path, progress: Callable[[i
     db = sqlite3.connect(path)
     try:
         return _checked(db, genesis, beside, progress)
-    except (sqlite3.Error, TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (sqlite3.Error, TypeError, ValueError, LookupError, OverflowError, RecursionError) as error:
         # Values of another type than the column's come from damaged pages; a decoder of theirs may raise any of these.
         raise _wrong(f"it cannot be read: {error}") from error
     finally:

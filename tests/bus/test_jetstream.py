@@ -162,6 +162,35 @@ async def test_log_that_goes_on_after_a_restart(tmp_path: Path) -> None:
         await bus.close()
 
 
+async def test_message_that_was_damaged_on_the_disk(tmp_path: Path) -> None:
+    """A message that the server finds damaged is left out by it: the reader says so at once, and does not go on."""
+    server = EmbeddedServer(tmp_path / "server", sync_interval="always")
+    await server.start()
+    bus = await JetStreamBus.connect(server.url, "damaged")
+    await bus.set_up(GENESIS, (FIRST,))
+    for number in range(20):
+        await bus.append("vote", b"message %d of the log" % number)
+    await bus.close()
+    await server.stop()
+    (stored,) = (tmp_path / "server").rglob("ASSAY_damaged_CHAIN/msgs/1.blk")
+    data = stored.read_bytes()
+    assert data.count(b"message 9 of") == 1
+    stored.write_bytes(data.replace(b"message 9 of", b"message X of"))
+
+    await server.start()
+    bus = await JetStreamBus.connect(server.url, "damaged")
+    log = await bus.read_chain(0)
+    read = []
+    while len(read) < 9:
+        read += await log.next(100, WAIT_MS)
+    assert [message.sequence for message in read] == list(range(1, 10))
+    with pytest.raises(SequenceGap, match="no message 10"):
+        await log.next(100, WAIT_MS)
+    await log.close()
+    await bus.close()
+    await server.stop()
+
+
 async def test_consumer_that_the_server_forgot(jetstream: JetStreamGround) -> None:
     """Readers whose consumer was deleted at the server go on with another one."""
     bus = await set_up(jetstream)
@@ -466,7 +495,7 @@ def test_delivery_without_a_position(reply: str) -> None:
 
 
 def test_missing_delivery_is_asked_for_again() -> None:
-    """A jump within a delivery is doubt; a jump of a fresh consumer's first delivery is a hole in the log."""
+    """Where the consumer's count jumps too, a delivery was lost; where the count goes on, the log has a hole."""
     reader = JetStreamChainReader(SimpleNamespace(client=None), "c", Limits(), 4)  # type: ignore[arg-type]
 
     def message(sequence: int, delivery: int) -> SimpleNamespace:
@@ -474,11 +503,13 @@ def test_missing_delivery_is_asked_for_again() -> None:
 
     assert reader._accept(message(5, 1)).sequence == 5  # type: ignore[union-attr, arg-type]
     with pytest.raises(Doubt):
-        reader._accept(message(7, 2))  # type: ignore[arg-type]
+        reader._accept(message(7, 3))  # type: ignore[arg-type]
     assert not reader._jumped
-    with pytest.raises(Doubt):
-        reader._accept(message(7, 1))  # type: ignore[arg-type]
-    assert reader._jumped
+    for delivery in (4, 1):  # the next of the same consumer, and the first of a fresh one
+        reader._deliveries, reader._jumped = delivery - 1, False
+        with pytest.raises(Doubt):
+            reader._accept(message(7, delivery))  # type: ignore[arg-type]
+        assert reader._jumped
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ def test_a_file_of_another_chain_does_not_pass(path: Path) -> None:
         "UPDATE blocks SET header = 5",
         "UPDATE blocks SET height = -height WHERE height IN (1, (SELECT max(height) FROM blocks))",
         "UPDATE blocks SET votes = CAST('{}' AS BLOB)",
+        "UPDATE records SET key = x'41' WHERE key = 'supply'",
+        "UPDATE records SET value = x'41' WHERE key = 'supply'",
     ],
 )
 async def test_a_damaged_head_is_found_at_the_start(path: Path, statement: str) -> None:
@@ -143,6 +145,15 @@ async def test_a_damaged_head_is_found_at_the_start(path: Path, statement: str) 
         await model.restore()
     await model.close()
     assert "elete the file" in caught.value.hint
+
+
+async def test_a_damaged_schema_is_told_in_words(path: Path) -> None:
+    """SQLite quotes the damaged words in its error; that they are no text does not matter."""
+    data = path.read_bytes()
+    assert data.count(b"CREATE TABLE counts") == 1
+    path.write_bytes(data.replace(b"CREATE TABLE counts", b"CREATE T\xa9BLE counts"))
+    with pytest.raises(VerificationFailed, match="cannot be used"):
+        await ReadModel.open(path, story().genesis)
 
 
 SETTLED, FAILING = story().settled, story().failing.id
@@ -171,6 +182,14 @@ READ: dict[str, tuple[str, Callable[[sqlite3.Connection], Any]]] = {
     "a miner": ("UPDATE records SET value = 5.5", lambda db: queries.miners(db, 5)),
     "the supply": ("DELETE FROM records", lambda db: queries.status(db, story().genesis)),
     "a receipt": ("UPDATE receipts SET receipt = '{}'", lambda db: queries.receipt(db, SETTLED)),
+    "the place of a receipt": (
+        "UPDATE receipts SET place = place + 1",
+        lambda db: queries.receipt(db, SETTLED),
+    ),
+    "a name of a count": (
+        "UPDATE counts SET name = CAST(name AS BLOB)",
+        lambda db: queries.status(db, story().genesis),
+    ),
     "the height": ("DELETE FROM meta", queries.height),
     "a message of the feed": (
         "UPDATE events SET raw = CAST(replace(raw, 'amount', 'Amount') AS BLOB)",
