@@ -2,8 +2,9 @@
 
 It proposes when something waits: an event in the mempool, or a deadline that has come. In round 0 it is one
 validator's turn; when nothing has become final for the chain's round timeout since something began to wait here, the
-next one's, and so on. The fence of the append keeps two from proposing at once. It votes for the first valid block of
-each height, once: the vote is on disk before it is said, and is said again until the block is final.
+next one's, and so on. The fence of the append keeps two from proposing at once; where others' bytes in the log have
+moved it time and again, the block goes without, since the first valid one counts anyway. It votes for the first valid
+block of each height, once: the vote is on disk before it is said, and is said again until the block is final.
 
 Nothing else here is kept on disk. After a crash the mempool fills again from the inboxes, the rest from the log.
 """
@@ -39,6 +40,7 @@ TICK_MS: Final = 250
 VOTE_AGAIN_MS: Final = 2_000
 APPEND_AGAIN_MS: Final = 2_000
 EXPIRE_EVERY_MS: Final = 10_000
+FENCED_TRIES: Final = 3
 # A validator of which nothing was seen for so long is taken for dead, if the others have made enough blocks for its
 # turn to have come; after the longer while, if they have made any. Places that it does not free end in full inboxes,
 # which let no more blocks come: to wait for many of them may be to wait for ever. To be wrong costs a reader made anew.
@@ -74,6 +76,9 @@ class Proposer:
         self._waiting_since_ms: int | None = None
         self._appended_height = 0
         self._appended_ms = 0
+        # How often the fence refused a block of a height, and the height and round of the last block without a fence.
+        self._fence_refused = (0, 0)
+        self._unfenced = (0, 0)
         self._most_events = genesis.parameters.max_block_events
         self._seen: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
@@ -194,10 +199,10 @@ class Proposer:
         if earliest_ms > now_ms:
             return min(earliest_ms - now_ms, TICK_MS)
         turn = self._turn(height, min(now_ms - self._waiting_since_ms, now_ms - earliest_ms))
-        if turn is None:
+        if turn is None or self._unfenced == (height, turn):
             return TICK_MS
         # The fence is that of the state it is built on: no await comes between.
-        after_block = self._node.last_block
+        after_block = self._fence(height)
         proposed = chain.propose(self._key, mempool.pick(self._most_events), now_ms, turn)
         if proposed is None:
             return TICK_MS
@@ -205,8 +210,15 @@ class Proposer:
         dropped = await self._turn_away(refused)
         if block is None:
             return 0 if dropped else TICK_MS
+        if after_block is None:
+            self._unfenced = (height, turn)
         await self._append(height, canonical(block), after_block)
         return TICK_MS
+
+    def _fence(self, height: int) -> int | None:
+        """After which block of the log to append; None: after any, for the fence has been moved too often."""
+        refused_height, times = self._fence_refused
+        return None if refused_height == height and times >= FENCED_TRIES else self._node.last_block
 
     def _is_under_way(self, height: int, now_ms: int) -> bool:
         """Whether an own block is on its way back from the log."""
@@ -229,13 +241,15 @@ class Proposer:
                 return None if self._node.chain.was_proposed(turn) else turn
         return None
 
-    async def _append(self, height: int, data: bytes, after_block: int) -> None:
+    async def _append(self, height: int, data: bytes, after_block: int | None) -> None:
         self._appended_height, self._appended_ms = height, self._clock.now_ms()
         try:
             await self._bus.append("block", data, after_block)
             self._most_events = self._parameters.max_block_events
         except FenceRefused:
             self._appended_height = 0
+            refused_height, times = self._fence_refused
+            self._fence_refused = (height, times + 1 if refused_height == height else 1)
             log.info("somebody else has proposed", height=height)
         except MessageTooLarge as error:
             self._appended_height = 0

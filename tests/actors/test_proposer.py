@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bus.port import Limits
+from bus.port import ChainKind, Limits
+from events import subjects
 from events.canonical import canonical
 from events.envelope import SignedEvent, wrap
 from events.errors import MessageTooLarge
@@ -280,6 +282,33 @@ def test_a_lone_validator_whose_clock_is_wrong_gives_no_evidence_against_itself(
             assert town.blocks_in_log() > 2
             clock.ahead_ms = 0
             await town.until_included([event], 30_000)
+            assert list(town.chain.evidence) == []
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("validators", [1, 3])
+def test_bytes_that_always_come_first_do_not_stop_the_chain(tmp_path: Path, validators: int) -> None:
+    """Whoever gets bytes into the log just before each block moves the fence, and delays the block by a second."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(validators)) as town:
+            for proposer in town.proposers.values():
+                append = proposer._bus.append
+
+                async def overtaken(
+                    kind: ChainKind, data: bytes, after_block: int | None = None, append: Any = append
+                ) -> int:
+                    if kind == "block":
+                        town.network.publish(subjects.block(CHAIN), b"garbage")
+                    return int(await append(kind, data, after_block))
+
+                proposer._bus.append = overtaken
+            for _ in range(3):
+                event = town.transfer()
+                await town.submit(event)
+                await town.until_included([event], 2_000)
+            await town.until_roots_agree()
             assert list(town.chain.evidence) == []
 
     run(scenario)

@@ -29,7 +29,7 @@ class ByzantineProposer(Proposer):
         self._random = host.world.random(f"{host.name} misbehaves")
         self._old_votes: list[bytes] = []
 
-    async def _append(self, height: int, data: bytes, after_block: int) -> None:
+    async def _append(self, height: int, data: bytes, after_block: int | None) -> None:
         spoil = {
             "honest": lambda: [(data, after_block)],
             "equivocates": partial(self._equivocate, data),
