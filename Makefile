@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim fuzz coverage lock install clean
+.PHONY: help demo test lint format bench sim fuzz tamper coverage lock install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -53,6 +53,9 @@ sim: $(INSTALLED) ## the simulated network under 500 seeds of faults (ARGS="--se
 
 fuzz: $(INSTALLED) ## 100,000 nearly right inputs for every parser (ARGS="--executions 1000000 --parser npy")
 	$(BIN)/python -m tests.fuzz.run $(ARGS)
+
+tamper: $(INSTALLED) ## change stored logs, read models, wallets in 2,400 ways; all must be found (ARGS="--count 9600")
+	$(BIN)/python -m tests.tampering.run $(ARGS)
 
 coverage: $(INSTALLED) ## the tests of the deterministic packages, with the lines and branches they miss
 	@mkdir -p build

@@ -31,12 +31,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         await model.restore()
         finals = story().finals
         await model.write(finals, finals[-1].commit_sequence, finals[-1].sequence)
-        vote = story().sign_vote_for(finals[-1].hash, key_of("validator 0"), finals[-1].header.height)
-        await model.remember_vote(vote.vote.height, vote.vote.block, canonical(vote))
         await model.set_mark("feed", 3)
         await model.close()
 
     asyncio.run(write())
+    final = story().finals[-1]
+    vote = story().sign_vote_for(final.hash, key_of("validator 0"), final.header.height)
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO votes VALUES (?, ?, ?)", (vote.vote.height, vote.vote.block, canonical(vote)))
+    db.close()
     return path
 
 
