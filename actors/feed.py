@@ -10,6 +10,7 @@ from typing import Final
 from actors.clock import backoff_ms
 from actors.milestone import Milestone
 from bus.port import Bus, Clock
+from events.canonical import digest
 from events.errors import TimedOut, Unreachable
 from projections.read_model import ReadModel
 from projections.read_model_feed import feed_messages
@@ -50,7 +51,9 @@ class Feed:
         time_ms, messages = found
         if time_ms < self._clock.now_ms() - self._bus.limits.feed_age_s * 1_000:
             return
-        keyed = [(address, f"{height}.{address}", data) for address, data in messages]
+        # The server drops what has a key that it has seen, whoever sent that: so nobody may know the key before the
+        # block is there.
+        keyed = [(address, digest(address.encode() + data), data) for address, data in messages]
         failures = 0
         while True:
             try:

@@ -461,6 +461,25 @@ async def test_garbage_about_an_actor_does_not_disturb_it(ground: Ground, topic:
     assert ended.attempts == ()
 
 
+async def test_ids_that_somebody_used_before_hold_off_no_feed(ground: Ground) -> None:
+    """Garbage under ids that the feed of the next blocks might have does not keep its owner from hearing of them."""
+    party, sender = await gather(ground.party(coins=0), ground.party())
+    height = (await ground.rich.last_block())["block"]["header"]["height"]
+    subject = f"assay.{ground.chain}.feed.{party.address}"
+    for ahead in range(1, 40):
+        for guess in (f"{height + ahead}.{party.address}", f"{height + ahead}"):
+            await ground.raw.jetstream().publish(subject, b"garbage", headers={"Nats-Msg-Id": guess})
+    event = sender.sign(TransferSent, to=party.address, amount=1)
+    await sender.submit(event)
+    assert isinstance(await sender.outcome(event), Applied)
+    feed = await ground.bus.read_feed(party.address, 0)
+    heard: list[bytes] = []
+    async with asyncio.timeout(PATIENCE_S):
+        while not any(event.raw in data for data in heard):
+            heard += [record.data for record in await feed.next(100, 1_000)]
+    await feed.close()
+
+
 @pytest.mark.parametrize("question", [b"", b"\xff", b"null", b"[" * 100_000, b"x" * 1_000_000, b'{"address":1}'])
 @pytest.mark.parametrize("what", ["account", "block", "job", "proof"])
 async def test_bad_questions_are_answered_with_what_is_wrong(ground: Ground, what: str, question: bytes) -> None:
