@@ -153,6 +153,13 @@ class Admission:
         self.mempool.drop(signed.id)
         self._forget(signed.id)
         await self._refuse(signed.event.sender, refusal, signed.id)
+        await self._trim([signed.event.sender])
+
+    async def _trim(self, senders: Iterable[str]) -> None:
+        """Turns away what waited for something that will not come, or cannot be paid for any more."""
+        for signed, refusal in self.mempool.trim(senders):
+            self._forget(signed.id)
+            await self._refuse(signed.event.sender, refusal, signed.id)
 
     async def block_is_final(self, events: Sequence[SignedEvent]) -> None:
         """Frees what the block included, and what it has made impossible."""
@@ -166,6 +173,7 @@ class Admission:
                 expected = self._account(signed.event.sender).nonce
                 refusal = NonceTooLow(expected=expected, found=signed.event.nonce)
                 await self._refuse(signed.event.sender, refusal, signed.id)
+        await self._trim(senders)
 
     async def expire(self, now_ms: int) -> None:
         """Turns away what has waited too long."""

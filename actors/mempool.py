@@ -5,8 +5,9 @@ Every sender has a queue by nonce. The part of it without a gap from the account
 among equals, and always in nonce order within a sender. An event with a nonce that is taken replaces the waiting one
 if it pays at least 10 % more per gas. When the pool is full, the newest of the cheapest yields to one that pays more.
 
-A sender must be able to pay the fees of all that it has waiting; whether an action can be done is for the block to
-find out.
+A sender must be able to pay the fees of all that it has waiting, also later on (`Mempool.trim`); whether an action can
+be done is for the block to find out. What waits behind a gap costs its sender nothing and may stay for long, so it gets
+no more than half of the pool: the rest is for events that a block will take, and be paid for.
 """
 
 import heapq
@@ -20,6 +21,7 @@ from projections.execute import fee_of
 from schemas.events import Body, FaucetRequested
 from schemas.refusals import (
     Expired,
+    FaucetClosed,
     GasPriceTooLow,
     InsufficientBalance,
     MempoolFull,
@@ -82,14 +84,20 @@ class _Queue:
 
 
 class Mempool:
-    """``account`` reads the last final state."""
+    """``account`` reads the last final state. ``most_from_faucet`` is what one request can get, 0: there is none."""
 
     def __init__(
-        self, chain: str, min_gas_price: int, account: Callable[[str], Account], limits: PoolLimits | None = None
+        self,
+        chain: str,
+        min_gas_price: int,
+        account: Callable[[str], Account],
+        limits: PoolLimits | None = None,
+        most_from_faucet: int = MAX_SAFE_INTEGER,
     ) -> None:
         self._chain = chain
         self._min_gas_price = min_gas_price
         self._account = account
+        self._most_from_faucet = most_from_faucet
         self._limits = limits or PoolLimits()
         self._queues: dict[str, _Queue] = {}
         self._ids: dict[str, Pending] = {}
@@ -113,7 +121,9 @@ class Mempool:
             return NonceTooLow(expected=account.nonce, found=event.nonce)
         if event.gas_price < self._min_gas_price:
             return GasPriceTooLow(minimum=self._min_gas_price, found=event.gas_price)
-        return _cannot_pay(event, account, fee_of(event))
+        if isinstance(event, FaucetRequested) and self._most_from_faucet == 0:
+            return FaucetClosed()
+        return self._cannot_pay(event, account, fee_of(event))
 
     def add(self, signed: SignedEvent, now_ms: int) -> tuple[Refusal | None, list[SignedEvent]]:
         """Takes an event whose signature has been verified: why not, and which events had to yield to it.
@@ -145,9 +155,24 @@ class Mempool:
                 return NonceTaken(pending=replaced.signed.id, needed_gas_price=needed_price)
         elif len(queue.events) >= self._limits.per_sender:
             return SenderLimitExceeded(limit=self._limits.per_sender)
-        elif event.nonce > (expected := queue.first_missing(account.nonce)) + FUTURE_NONCES:
+        elif event.nonce > (expected := queue.first_missing(account.nonce)) + self._future_nonces():
             return NonceTooFar(expected=expected, found=event.nonce)
-        return _cannot_pay(event, account, queue.fees + fee - (replaced.fee if replaced else 0))
+        return self._cannot_pay(event, account, queue.fees + fee - (replaced.fee if replaced else 0))
+
+    def _future_nonces(self) -> int:
+        """How many nonces behind a gap there is room for."""
+        is_half_full = 2 * len(self._ids) >= self._limits.events or 2 * self._bytes >= self._limits.bytes
+        return 0 if is_half_full else FUTURE_NONCES
+
+    def _cannot_pay(self, event: Body, account: Account, fees: int) -> InsufficientBalance | None:
+        available = account.balance + self._gift(event)
+        if fees <= available:
+            return None
+        return InsufficientBalance(needed=min(fees, MAX_SAFE_INTEGER), available=min(available, MAX_SAFE_INTEGER))
+
+    def _gift(self, event: Body) -> int:
+        """A faucet request pays its own fee out of what it gets; one that asks for too much gets nothing."""
+        return event.amount if isinstance(event, FaucetRequested) and event.amount <= self._most_from_faucet else 0
 
     def _make_room(self, signed: SignedEvent, replaced: Pending | None) -> list[SignedEvent] | MempoolFull:
         """Removes what the newcomer replaces, and cheaper events as long as the pool is full. All of it or nothing."""
@@ -225,6 +250,27 @@ class Mempool:
             stale.extend([self._take(pending) for old, pending in list(queue.events.items()) if old < nonce])
         return stale
 
+    def trim(self, senders: Iterable[str]) -> list[tuple[SignedEvent, Refusal]]:
+        """Call when an account has less than before, or an event has been dropped: removes and returns what these
+        senders cannot pay for any more, and what has come to stand too far behind a gap."""
+        gone: list[tuple[SignedEvent, Refusal]] = []
+        for sender in senders:
+            queue, account = self._queues.get(sender), self._account(sender)
+            if queue is None:
+                continue
+            expected = queue.first_missing(account.nonce)
+            gone.extend(
+                (self._take(queue.events[nonce]), NonceTooFar(expected=expected, found=nonce))
+                for nonce in sorted(nonce for nonce in queue.events if nonce > expected + FUTURE_NONCES)
+            )
+            while queue.events:
+                last = queue.events[max(queue.events)]
+                refusal = self._cannot_pay(last.signed.event, account, queue.fees)
+                if refusal is None:
+                    break
+                gone.append((self._take(last), refusal))
+        return gone
+
     def expire(self, now_ms: int) -> list[tuple[SignedEvent, Expired]]:
         """Removes and returns what has waited too long."""
         old = [pending for pending in self._ids.values() if now_ms - pending.arrived_ms > self._limits.age_ms]
@@ -255,14 +301,6 @@ class Mempool:
     def has_ready(self) -> bool:
         """Whether an event waits that could be included now."""
         return any(self._account(sender).nonce in queue.events for sender, queue in self._queues.items())
-
-
-def _cannot_pay(event: Body, account: Account, fees: int) -> InsufficientBalance | None:
-    # The faucet pays its own fee out of what it gives.
-    available = account.balance + (event.amount if isinstance(event, FaucetRequested) else 0)
-    if fees <= available:
-        return None
-    return InsufficientBalance(needed=min(fees, MAX_SAFE_INTEGER), available=min(available, MAX_SAFE_INTEGER))
 
 
 def _to_replace(gas_price: int) -> int:

@@ -59,7 +59,9 @@ class Proposer:
             per_sender=bus.limits.inbox_per_sender,
             age_ms=bus.limits.inbox_age_s * 1_000,
         )
-        mempool = Mempool(genesis.chain, genesis.parameters.min_gas_price, self._account, limits)
+        rules = genesis.parameters
+        most_from_faucet = min(rules.faucet_request, rules.faucet_day, rules.faucet_total)
+        mempool = Mempool(genesis.chain, rules.min_gas_price, self._account, limits, most_from_faucet)
         self._admission = Admission(bus, mempool, self._account)
         # A signature that was checked on its way into the mempool is not checked again in a block.
         verified = self._admission.is_verified

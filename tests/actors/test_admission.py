@@ -11,7 +11,7 @@ from events.envelope import SignedEvent, sign, wrap
 from events.errors import Unreachable
 from schemas.events import TransferSent
 from schemas.messages import EventRefused
-from schemas.refusals import code_of
+from schemas.refusals import InsufficientBalance, code_of
 from schemas.state import Account
 from tests.projections.small_network import CHAIN, key_of
 
@@ -149,6 +149,20 @@ async def test_a_block_with_another_event_of_the_nonce_outdates_those_that_wait(
     assert desk.codes() == ["NONCE_TOO_LOW"]
     assert await desk.settled() == ["token 1"]
     assert len(desk.admission.mempool) == 0
+
+
+async def test_places_of_events_that_cannot_be_paid_any_more_are_freed() -> None:
+    """After a block that took the sender's coins, and after one of its events was turned away, nothing stays free."""
+    desk = Desk()
+    events = [transfer(nonce=nonce) for nonce in range(70)]
+    await desk.arrive(*events)
+    desk.accounts[ALICE.address] = Account(balance=68_000, nonce=1)
+    await desk.admission.block_is_final(events[:1])
+    assert len(desk.admission.mempool) == 68
+    await desk.admission.turn_away(events[1], InsufficientBalance(needed=2, available=1))
+    assert len(desk.admission.mempool) == 64
+    assert desk.codes() == ["INSUFFICIENT_BALANCE", "INSUFFICIENT_BALANCE", *["NONCE_TOO_FAR"] * 3]
+    assert len(await desk.settled()) == 6
 
 
 async def test_a_replaced_event_is_told_by_what() -> None:

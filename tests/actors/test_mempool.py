@@ -11,6 +11,7 @@ from projections.execute import GAS
 from schemas.events import FaucetRequested, TransferSent
 from schemas.refusals import (
     Expired,
+    FaucetClosed,
     GasPriceTooLow,
     InsufficientBalance,
     MempoolFull,
@@ -156,6 +157,59 @@ def test_the_faucet_pays_its_fee_from_what_it_gives() -> None:
     ledger.accounts.clear()
     refusal, _ = pool(ledger).add(sign(little, KEYS[1]), 0)
     assert refusal == InsufficientBalance(needed=fee, available=fee - 1)
+
+
+@pytest.mark.parametrize(
+    ("most", "amount", "refusal"),
+    [
+        (0, 50_000, FaucetClosed()),
+        (50_000, 50_001, InsufficientBalance(needed=GAS["faucet.requested"], available=0)),
+        (50_000, 50_000, None),
+    ],
+)
+def test_nothing_is_paid_from_what_no_faucet_gives(most: int, amount: int, refusal: Refusal | None) -> None:
+    """Who has no coins cannot fill the pool with requests that get none."""
+    mempool = Mempool(CHAIN, 1, lambda _: Account(), most_from_faucet=most)
+    asked = FaucetRequested(chain=CHAIN, sender=KEYS[0].address, nonce=0, gas_price=1, amount=amount)
+    assert mempool.hopeless(asked) == refusal
+    assert mempool.add(sign(asked, KEYS[0]), 0) == (refusal, [])
+
+
+def test_events_behind_gaps_get_half_of_the_pool() -> None:
+    """What costs its sender nothing leaves room for what will be paid for; a gap that closes is welcome."""
+    mempool = pool(Ledger(), events=6)
+    fill(mempool, transfer(0, 1), transfer(1, 1), transfer(2, 1))
+    assert mempool.add(transfer(3, 1), 0) == (NonceTooFar(expected=0, found=1), [])
+    fill(mempool, transfer(3, 0), transfer(3, 1), transfer(0, 0))
+    assert len(mempool) == 6
+
+
+def test_what_cannot_be_paid_for_any_more_is_trimmed() -> None:
+    """An account that has given its coins away holds only what the rest can pay for, in order of nonces."""
+    ledger = Ledger()
+    mempool = pool(ledger)
+    events = [transfer(0, nonce) for nonce in range(5)]
+    fill(mempool, *events)
+    ledger.accounts[KEYS[0].address] = Account(balance=3 * FEE - 1, nonce=1)
+    mempool.advance([KEYS[0].address])
+    assert mempool.trim([KEYS[0].address, KEYS[1].address]) == [
+        (events[4], InsufficientBalance(needed=4 * FEE, available=3 * FEE - 1)),
+        (events[3], InsufficientBalance(needed=3 * FEE, available=3 * FEE - 1)),
+    ]
+    assert mempool.pick(10) == events[1:3]
+    assert mempool.trim([KEYS[0].address]) == []
+
+
+def test_what_a_dropped_event_leaves_far_behind_a_gap_is_trimmed() -> None:
+    """Only as much waits behind a gap that opens as may wait behind one that was there."""
+    mempool = pool(Ledger())
+    events = [transfer(0, nonce) for nonce in range(FUTURE_NONCES + 3)]
+    fill(mempool, *events)
+    mempool.drop(events[0].id)
+    assert mempool.trim([KEYS[0].address]) == [
+        (event, NonceTooFar(expected=0, found=event.event.nonce)) for event in events[-2:]
+    ]
+    assert len(mempool) == FUTURE_NONCES
 
 
 def test_an_event_behind_a_gap_is_not_ready() -> None:
