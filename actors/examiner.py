@@ -14,7 +14,7 @@ from typing import Final
 
 from actors.coordinator import InputsChecked, Judged
 from actors.fetching import abandoned, fetch, host_faults
-from actors.services.matmul import Accepted, RejectionCode, Verdict, largest_result, verify
+from actors.services.matmul import Accepted, RejectionCode, Verdict, result_sizes, verify
 from actors.services.npy import open_matrix
 from bus.port import Bus
 from events.errors import BadInput, BlobMismatch, BlobUnavailable
@@ -83,7 +83,7 @@ class BlobExaminer:
     async def _judge(self, job_id: str, job: Job, revealed: Revealed) -> str:
         """The reason why the result is no good, or nothing."""
         commitment = revealed.commitment
-        if commitment.size > largest_result(job.work):
+        if commitment.size not in result_sizes(job.work):
             return "RESULT_MALFORMED"
         try:
             blobs = await self._inputs(job_id, job)

@@ -73,9 +73,10 @@ def result_size(work: MatmulInt8) -> int:
     return len(header_bytes("int32", rows, columns)) + rows * columns * BYTES_PER_ENTRY
 
 
-def largest_result(work: MatmulInt8) -> int:
-    """Bytes of the largest file that `verify` reads: other programs write other headers."""
-    return MAX_PREFIX + MAX_HEADER + work.a.rows * work.b.columns * BYTES_PER_ENTRY
+def result_sizes(work: MatmulInt8) -> range:
+    """Bytes that a file which `verify` reads can have: other programs write other headers."""
+    entries = work.a.rows * work.b.columns * BYTES_PER_ENTRY
+    return range(entries, entries + MAX_PREFIX + MAX_HEADER + 1)
 
 
 def memory_needed(work: MatmulInt8, threads: int = 1) -> int:

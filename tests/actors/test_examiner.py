@@ -228,8 +228,9 @@ def test_a_result_that_never_comes_and_one_of_a_wrong_size(tmp_path: Path) -> No
         nothing = revealed(GOOD, "0" * 64, "1" * 64, result_size(GOOD))
         assert (await ground.examiner.judge(JOB, nothing)).reason == "RESULT_UNAVAILABLE"
         before = asyncio.get_running_loop().time()
-        huge = revealed(GOOD, "0" * 64, "1" * 64, 10**12)
-        assert (await ground.examiner.judge(JOB, huge)).reason == "RESULT_MALFORMED"
+        for size in (7, 10**12):
+            impossible = revealed(GOOD, "0" * 64, "1" * 64, size)
+            assert (await ground.examiner.judge(JOB, impossible)).reason == "RESULT_MALFORMED"
         assert asyncio.get_running_loop().time() == before
 
     run(scenario)
