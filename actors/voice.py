@@ -150,7 +150,13 @@ class Voice:
             self._leave(msgspec.structs.replace(row, state="refused", outcome=canonical(refusal)))
             self._fill(row.nonce, now_ms)
         else:
-            self._sending[row.key] = _Sending(due_ms=now_ms + RESEND_FIRST_MS, tries=1, first_ms=now_ms)
+            # Never later than it would be without these words, however often somebody says them.
+            known = self._sending.get(row.key) or _Sending(due_ms=now_ms + RESEND_FIRST_MS)
+            self._sending[row.key] = _Sending(
+                due_ms=min(known.due_ms, now_ms + RESEND_FIRST_MS),
+                tries=1,
+                first_ms=now_ms if known.first_ms is None else known.first_ms,
+            )
         return TurnedAway(row.key, event_id, refusal, given_up)
 
     def staged(self) -> list[OutboxRow]:

@@ -105,6 +105,20 @@ def test_it_is_sent_again_with_growing_delays_until_it_is_heard() -> None:
     assert voice.due(now + 1_000_000) == []
 
 
+def test_hearsay_puts_off_nothing() -> None:
+    """Whoever says time and again that an event was turned away does not keep it from being sent, nor from doubt."""
+    voice = fresh()
+    (row,) = speak(voice, "a")
+    voice.asked()
+    voice.sent(row, 0, None)
+    for now_ms in range(0, RESEND_FIRST_MS, 100):
+        voice.turned_away(row.id, MempoolFull(limit=1, needed_gas_price=2), now_ms)
+    assert voice.due(RESEND_FIRST_MS) == [row]
+    voice.turned_away(row.id, MempoolFull(limit=1, needed_gas_price=2), RESEND_FIRST_MS)
+    assert voice.due(RESEND_FIRST_MS) == [row]
+    assert voice.doubts(OVERDUE_MS + 1)
+
+
 def test_what_could_not_be_sent_is_soon_tried_again() -> None:
     """An error of the bus costs half a second, not a whole resend delay."""
     voice = fresh()
