@@ -1,5 +1,6 @@
 """The readers of CHAIN, FEED and INBOX over JetStream."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,8 @@ from events import subjects
 from events.errors import BusError, SequenceGap, Unreachable
 
 SECOND = 1_000_000_000
+# So long a server may take to deliver what it says it has.
+STALL_S = 30.0
 FORGET_S = 60  # an ephemeral consumer that nobody asks is removed by the server
 CHAIN_BATCH = 4_096
 INBOX_BATCH = 2_048
@@ -95,6 +98,8 @@ class JetStreamChainReader:
         self._newest: bytes | None = None  # what was read under `_last`
         self._comparing = False
         self._replaced = False
+        self._complete = -1  # the sequence that was the log's last when it was looked at
+        self._owed: tuple[int, float] = (-1, 0.0)  # what was read when the log had more, and since when
         self._pull: Pull[ChainMessage] = Pull(
             connection,
             self._stream,
@@ -108,7 +113,26 @@ class JetStreamChainReader:
         await self._pull.start()
 
     async def next(self, limit: int, wait_ms: int) -> list[ChainMessage]:
-        return await self._pull.next(limit, wait_ms)
+        messages = await self._pull.next(limit, wait_ms)
+        if not messages and self._complete != self._last:
+            await self._look_for_more()
+        return messages
+
+    async def _look_for_more(self) -> None:
+        """Raises SequenceGap where the server has said for a while that there is more, and does not deliver it."""
+        try:
+            info = await stream_state(self._connection, self._chain, "CHAIN")
+        except BusError:
+            return
+        last, now = info["state"]["last_seq"], asyncio.get_running_loop().time()
+        if last <= self._last:
+            self._complete = self._last
+        elif self._owed[0] != self._last:
+            self._owed = (self._last, now)
+        elif now - self._owed[1] > STALL_S:
+            why = f"the server says that the log ends at {last}, and does not deliver the next one"
+            hint = "The server's files are damaged. Compare with another copy of the log before you go on."
+            raise SequenceGap(f"the log has no message {self._last + 1}", why=why, hint=hint, after=self._last)
 
     async def close(self) -> None:
         await self._pull.close()

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -162,8 +163,19 @@ async def test_log_that_goes_on_after_a_restart(tmp_path: Path) -> None:
         await bus.close()
 
 
-async def test_message_that_was_damaged_on_the_disk(tmp_path: Path) -> None:
-    """A message that the server finds damaged is left out by it: the reader says so at once, and does not go on."""
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: data.replace(b"message 9 of", b"message X of"), id="a letter"),
+        pytest.param(lambda data: data[: data.index(b"message 9 of")], id="all from there on"),
+    ],
+)
+async def test_message_that_was_damaged_on_the_disk(
+    tmp_path: Path, damage: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that the server cannot read is left out by it, or held back for ever with all that follow: the reader
+    says so, and does not go on."""
+    monkeypatch.setattr("bus.readers.STALL_S", 0.5)
     server = EmbeddedServer(tmp_path / "server", sync_interval="always")
     await server.start()
     bus = await JetStreamBus.connect(server.url, "damaged")
@@ -175,7 +187,7 @@ async def test_message_that_was_damaged_on_the_disk(tmp_path: Path) -> None:
     (stored,) = (tmp_path / "server").rglob("ASSAY_damaged_CHAIN/msgs/1.blk")
     data = stored.read_bytes()
     assert data.count(b"message 9 of") == 1
-    stored.write_bytes(data.replace(b"message 9 of", b"message X of"))
+    stored.write_bytes(damage(data))
 
     await server.start()
     bus = await JetStreamBus.connect(server.url, "damaged")
@@ -184,8 +196,13 @@ async def test_message_that_was_damaged_on_the_disk(tmp_path: Path) -> None:
     while len(read) < 9:
         read += await log.next(100, WAIT_MS)
     assert [message.sequence for message in read] == list(range(1, 10))
+
+    async def read_on() -> None:
+        while True:
+            await log.next(100, 100)
+
     with pytest.raises(SequenceGap, match="no message 10"):
-        await log.next(100, WAIT_MS)
+        await read_on()
     await log.close()
     await bus.close()
     await server.stop()

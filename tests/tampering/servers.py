@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
+import pytest
+
+from bus import readers
 from bus.jetstream import JetStreamBus
 from bus.server import EmbeddedServer
 from events.errors import AssayError
@@ -18,7 +21,8 @@ from tests.tampering.changes import BYTES
 from tests.tampering.logs import other_chain
 from tests.tampering.verdicts import Target, Verdict, found, harmless, silent
 
-WAIT_MS = 700
+WAIT_MS = 300
+STALL_S = 0.5  # instead of half a minute
 VALIDATORS = tuple(key_of(f"validator {index}").address for index in range(3))
 
 
@@ -61,7 +65,7 @@ def attempt(chance: Random, directory: Path) -> tuple[str, Verdict]:
     place = directory / "server"
     shutil.copytree(_directory(whole or "honest"), place, ignore=shutil.ignore_patterns("*.log", "*.ports"))
     if whole:
-        return f"the whole server: {whole}", asyncio.run(_judged(place))
+        return f"the whole server: {whole}", _judged_soon(place)
     stream = _stream(place)
     files = sorted(path for path in stream.rglob("*") if path.is_file() and path.stat().st_size)
     blocks = [path for path in files if path.suffix == ".blk"]
@@ -78,7 +82,13 @@ def attempt(chance: Random, directory: Path) -> tuple[str, Verdict]:
     if chance.random() < 0.3 and (index := stream / "msgs" / "index.db").exists():
         index.unlink()
         way += ", no index"
-    return f"{kind}: {way}", asyncio.run(_judged(place))
+    return f"{kind}: {way}", _judged_soon(place)
+
+
+def _judged_soon(directory: Path) -> Verdict:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readers, "STALL_S", STALL_S)
+        return asyncio.run(_judged(directory))
 
 
 async def _judged(directory: Path) -> Verdict:
@@ -129,11 +139,11 @@ async def _known(bus: JetStreamBus) -> str | None:
 
 
 async def _follow(bus: JetStreamBus, chain: Chain, roots: list[str]) -> None:
-    """Reads until nothing more comes. Raises what a node would stop with, and AssertionError for another ledger."""
+    """Reads until nothing more is to come. Raises what a node would stop with, and AssertionError for another ledger."""
     reader = await bus.read_chain(0)
     try:
-        while messages := await reader.next(500, WAIT_MS):
-            for message in messages:
+        while reader._complete != reader._last:
+            for message in await reader.next(500, WAIT_MS):
                 final = chain.add(message.sequence, message.kind, message.data, None)
                 if final is not None and final.header.state_root != roots[final.header.height - 1]:
                     raise AssertionError(f"another ledger at height {final.header.height}")
