@@ -7,7 +7,8 @@ One per process. A message of the log goes through three stations, each at its o
 
 So `Node.state` may be ahead of the read model, never behind it. After a crash the fold starts again at the rows, and
 whoever listens hears again of the blocks whose rows were not written yet. When the log is wrong (Divergence) or has a
-hole the node stops: `join` raises, and so does every wait.
+hole the node stops: `join` raises, and so does every wait. What it does at its next start with a log that has lost its
+newest messages is told in `actors.lost_tail`.
 """
 
 import asyncio
@@ -15,17 +16,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import structlog
+
 from actors.clock import backoff_ms
 from actors.feed import Feed
+from actors.lost_tail import first_lost, is_vote_for
 from actors.milestone import Milestone
 from actors.queries import Queries
 from bus.port import Bus, ChainMessage, ChainReader, Clock, Service
-from events.blocks import decode_vote, genesis_hash
-from events.errors import AssayError, SequenceGap, TimedOut, Unreachable, VerificationFailed
+from events.blocks import genesis_hash
+from events.errors import AssayError, Divergence, SequenceGap, TimedOut, Unreachable
 from projections.chain import Chain
 from projections.chain import Final as FinalBlock
 from projections.contest import Candidate
-from projections.read_model import ReadModel
+from projections.read_model import ReadModel, Restored
+from projections.read_model_kept import Kept, kept_blocks
 from projections.state import State
 from schemas.blocks import Header
 from schemas.genesis import Genesis
@@ -35,6 +40,8 @@ READ_WAIT_MS: Final = 1_000
 # Blocks that are folded and not yet written are held in memory up to so many bytes; then the fold waits.
 MAX_UNWRITTEN_BYTES: Final = 16 * 2**20
 MAX_TRANSACTION_BYTES: Final = 4 * 2**20
+
+log = structlog.get_logger()
 
 
 class Observer(Protocol):
@@ -94,7 +101,10 @@ class Node:
         self.feed: Feed | None = None
         self.position = 0
         self.last_block = 0
-        self._expected_vote = 0
+        self.kept: dict[int, Kept] = {}
+        self._held = 0
+        self._newest: bytes | None = None
+        self._compared = 0
         self.folded = Milestone(0)
         self.written = Milestone(0)
         self._followed = Milestone(0)
@@ -141,20 +151,21 @@ class Node:
         self.read_model = await ReadModel.open(self.path, self.genesis)
         try:
             restored = await self.read_model.restore()
-            self.chain = Chain(
-                self.genesis,
-                state=restored.state,
-                head=restored.head,
-                commit=restored.votes,
-                verified=self._verified,
-                threads=self._threads,
-            )
+            self.chain = self._chain(restored)
+            lost = await first_lost(self.bus, self.clock, self.read_model, restored, self.chain.head_hash)
+            if lost is not None:
+                log.warning("the log has lost its newest messages", kept_from=lost, kept_to=self.height)
+                await self.read_model.start_over(lost)
+                restored = await self.read_model.restore()
+                self.chain = self._chain(restored)
+            self.kept = await self.read_model.read(kept_blocks)
+            self._held = max((each.height for each in self.kept.values() if each.final), default=0)
             self.position, self.last_block = restored.position, restored.last_block
             self.folded.advance(self.height)
             self.written.advance(self.height)
             self._followed.advance(self.position)
             reader = await self._open_log()
-            if self._serve_queries:
+            if self._serve_queries and self._held <= self.height:
                 self._service = await self.bus.serve_queries(Queries(self).handlers(), self._version)
         except AssayError:
             await self.read_model.close()
@@ -164,29 +175,40 @@ class Node:
         self._running = asyncio.create_task(self._run(reader), name="node")
 
     async def _open_log(self) -> ChainReader:
-        """From the message on that made the head final: it has to be the same as before.
+        """From the message on that was taken last: it has to be the same as before.
 
         A server that has lost its newest messages uses their sequences again. Raises SequenceGap when the log is
         shorter than it was.
         """
         reader = await self.bus.read_chain(self.position)
-        if self.head is None:
+        if self.position == 0:
             return reader
         await reader.close()
-        self._expected_vote = self.position
-        self.position -= 1
-        return await self.bus.read_chain(self.position)
+        self._compared = self.position
+        return await self.bus.read_chain(self.position - 1)
 
-    def _check_expected_vote(self, message: ChainMessage) -> None:
-        try:
-            if message.kind == "vote" and decode_vote(message.data).vote.block == self.chain.head_hash:
-                return
-        except VerificationFailed:
-            pass
-        raise SequenceGap(
-            "the log was rewritten",
-            why=f"message {message.sequence} is not the vote that made block {self.height} final here",
-            hint="The server lost or replaced messages. Compare with another copy of the log before you go on.",
+    def _compare(self, message: ChainMessage) -> None:
+        """Without its bytes, the last message is known to be the vote that made the head final."""
+        self._compared = 0
+        if self._newest is None:
+            same, what = is_vote_for(message, self.chain.head_hash), f"the vote that made block {self.height} final"
+        else:
+            same, what = message.data == self._newest, "what was read before"
+        if not same:
+            raise SequenceGap(
+                "the log was rewritten",
+                why=f"message {message.sequence} is not {what}",
+                hint="The server lost or replaced messages. Start the node again: it keeps what the log has lost.",
+            )
+
+    def _chain(self, restored: Restored) -> Chain:
+        return Chain(
+            self.genesis,
+            state=restored.state,
+            head=restored.head,
+            commit=restored.votes,
+            verified=self._verified,
+            threads=self._threads,
         )
 
     async def stop(self) -> None:
@@ -217,6 +239,12 @@ class Node:
         await self.written.reached(height)
 
     async def catch_up(self) -> None:
+        """Returns once everything is folded that CHAIN held when this was called, and every block that was final here
+        before the log lost it. Raises Unreachable."""
+        await self.read_up()
+        await self.folded.reached(self._held)
+
+    async def read_up(self) -> None:
         """Returns once everything is folded that CHAIN held when this was called. Raises Unreachable."""
         await self._followed.reached(await self.bus.chain_end())
 
@@ -226,6 +254,8 @@ class Node:
         writing = asyncio.create_task(self._write(), name="node-write")
         stopping = asyncio.create_task(self._stopping.wait(), name="node-stop")
         tasks: list[asyncio.Task[Any]] = [reading, writing, stopping]
+        if self._serve_queries and self._service is None:
+            tasks.append(asyncio.create_task(self._serve_when_whole(), name="node-serve"))
         if self.feed is not None:
             tasks.append(asyncio.create_task(self.feed.run(), name="node-feed"))
         failure: BaseException | None = None
@@ -244,6 +274,18 @@ class Node:
                 milestone.fail(failure or Unreachable("the node is stopped", hint="Start it again."))
         if failure is not None:
             raise failure
+
+    async def _serve_when_whole(self) -> None:
+        """No answer is older than what this node has answered before the log lost something."""
+        await self.folded.reached(self._held)
+        failures = 0
+        while self._service is None:
+            try:
+                self._service = await self.bus.serve_queries(Queries(self).handlers(), self._version)
+            except (Unreachable, TimedOut):
+                await self.clock.sleep_ms(backoff_ms(failures))
+                failures += 1
+        await self._stopping.wait()
 
     async def _read(self, reader: ChainReader) -> None:
         """Follows the log, and takes it up again when the connection was lost."""
@@ -266,12 +308,14 @@ class Node:
         failures = 0
         while True:
             try:
-                return await self.bus.read_chain(self.position)
+                return await self._open_log()
             except (Unreachable, TimedOut):
                 await self.clock.sleep_ms(backoff_ms(failures))
                 failures += 1
 
     async def _take(self, message: ChainMessage) -> None:
+        if message.sequence == self._compared:
+            self._compare(message)
         if message.sequence <= self.position:
             return
         if message.sequence != self.position + 1:
@@ -280,11 +324,9 @@ class Node:
                 why=f"the next one is {message.sequence}",
                 hint="Compare with another copy of the log; a copy that is whole can be replayed from its export.",
             )
-        if message.sequence == self._expected_vote:
-            self._check_expected_vote(message)
         before = self.chain.candidate
         final = self.chain.add(message.sequence, message.kind, message.data, message.time_ns)
-        self.position = message.sequence
+        self.position, self._newest = message.sequence, message.data
         if message.kind == "block":
             self.last_block = message.sequence
         if final is not None:
@@ -295,6 +337,12 @@ class Node:
         self._followed.advance(self.position)
 
     async def _take_final(self, final: FinalBlock) -> None:
+        before = self.kept.pop(final.header.height, None)
+        if before is not None and before.final and before.hash != final.hash:
+            raise Divergence(
+                final.header.height,
+                f"its block is {final.hash}; before the log lost messages, {before.hash} was final here",
+            )
         self._unwritten.append(_Unwritten(final, self.last_block))
         self._unwritten_bytes += len(final.block_bytes)
         self._to_write.set()

@@ -38,6 +38,9 @@ from schemas.state import Account
 
 TICK_MS: Final = 250
 VOTE_AGAIN_MS: Final = 2_000
+VOTE_TRIES: Final = 25
+VOTE_TRY_MS: Final = 40
+SAY_AGAIN_MS: Final = 1_000
 APPEND_AGAIN_MS: Final = 2_000
 EXPIRE_EVERY_MS: Final = 10_000
 FENCED_TRIES: Final = 3
@@ -81,6 +84,8 @@ class Proposer:
         # How often the fence refused a block of a height, and the height and round of the last block without a fence.
         self._fence_refused = (0, 0)
         self._unfenced = (0, 0)
+        # The height and the round of the newest own block that the log may hold.
+        self._said = (0, 0)
         self._most_events = genesis.parameters.max_block_events
         self._seen: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
@@ -106,13 +111,14 @@ class Proposer:
 
     async def _work(self, up: Callable[[], None]) -> None:
         """Votes and proposals wait until all is known that the log held at the start."""
-        await self._node.catch_up()
+        await self._node.read_up()
         for validator in self._node.genesis.validators:
             self._seen.setdefault(validator.address, (self._node.height, self._clock.now_ms()))
         log.info("up", address=self._key.address, height=self._node.height)
         up()
         await until_first_ends(
             self._keep_up(self._read_inboxes),
+            self._say_kept_again(),
             self._vote_for_ever(),
             self._propose_for_ever(),
             self._tick_for_ever(),
@@ -158,19 +164,55 @@ class Proposer:
         while True:
             self._to_vote.clear()
             signed = self._node.chain.vote(self._key)
-            if signed is not None:
-                await self._cast(signed)
+            candidate = self._node.chain.candidate
+            if signed is not None and candidate is not None:
+                await self._cast(signed, candidate)
             await wait_at_most(self._clock, VOTE_AGAIN_MS, self._to_vote.wait())
 
-    async def _cast(self, signed: SignedVote) -> None:
+    async def _cast(self, signed: SignedVote, candidate: Candidate) -> None:
+        """Says a vote behind the newest block that is known here, or not: in a log that has just lost that block, a
+        quorum of votes without it would be the end."""
+        before = self._node.kept.get(signed.vote.height)
+        if before is not None and before.hash != signed.vote.block:
+            return  # another block has this vote, or was final here, before the log lost it
         data = canonical(signed)
         try:
-            await self._node.read_model.remember_vote(signed.vote.height, signed.vote.block, data)
-            await self._bus.append("vote", data)
+            await self._node.read_model.remember_vote(signed, candidate.block_bytes)
+            for _ in range(VOTE_TRIES):
+                try:
+                    await self._bus.append("vote", data, self._node.last_block)
+                    return
+                except FenceRefused:
+                    await self._clock.sleep_ms(VOTE_TRY_MS)  # until the newest block is known here too
+                if self._node.chain.candidate is not candidate:
+                    return
+            await self._bus.append("vote", data)  # somebody floods the log with blocks
         except NotAllowed as error:
             log.error("no second vote", error=str(error))  # noqa: TRY400 - the trace says nothing more
         except (BusError, TimedOut) as error:
             log.warning("the vote could not be appended", error=str(error))
+
+    async def _say_kept_again(self) -> None:
+        """Puts back what the log has lost: final blocks with their votes, and what this validator has voted for."""
+        node = self._node
+        while node.kept:
+            kept = node.kept.get(node.height + 1)
+            if kept is None:
+                await node.wait_height(node.height + 1)
+                continue
+            try:
+                after_block = node.last_block
+                if not node.chain.has_block(kept.hash):
+                    after_block = await self._bus.append("block", kept.data, after_block)
+                    log.warning("put a block back into the log", height=kept.height, final=kept.final)
+                for vote in kept.said(self._bus.chain):
+                    await self._bus.append("vote", vote, after_block)
+            except FenceRefused:
+                pass  # another validator has put it back, or a newer one in its place: read on
+            except (BusError, TimedOut) as error:
+                log.warning("a block could not be put back", height=kept.height, error=str(error))
+            await wait_at_most(self._clock, SAY_AGAIN_MS, node.wait_height(kept.height))
+        await asyncio.Event().wait()
 
     # Proposals.
 
@@ -189,7 +231,7 @@ class Proposer:
         now_ms = self._clock.now_ms()
         chain = self._node.chain
         height = chain.height + 1
-        if chain.candidate is not None or self._is_under_way(height, now_ms):
+        if chain.candidate is not None or height in self._node.kept or self._is_under_way(height, now_ms):
             return TICK_MS
         mempool = self._admission.mempool
         if not mempool.has_ready() and not timers_due(self._node.state, now_ms):
@@ -204,7 +246,7 @@ class Proposer:
         if turn is None or self._unfenced == (height, turn):
             return TICK_MS
         # The fence is that of the state it is built on: no await comes between.
-        after_block = self._fence(height)
+        after_block = self._fence(height, turn)
         proposed = chain.propose(self._key, mempool.pick(self._most_events), now_ms, turn)
         if proposed is None:
             return TICK_MS
@@ -214,13 +256,17 @@ class Proposer:
             return 0 if dropped else TICK_MS
         if after_block is None:
             self._unfenced = (height, turn)
-        await self._append(height, canonical(block), after_block)
+        await self._append(height, turn, canonical(block), after_block)
         return TICK_MS
 
-    def _fence(self, height: int) -> int | None:
-        """After which block of the log to append; None: after any, for the fence has been moved too often."""
+    def _fence(self, height: int, turn: int) -> int | None:
+        """After which block of the log to append; None: after any, for the fence has been moved too often.
+
+        Not where an own block of this round may be what has moved it: a second one would be evidence.
+        """
         refused_height, times = self._fence_refused
-        return None if refused_height == height and times >= FENCED_TRIES else self._node.last_block
+        moved = refused_height == height and times >= FENCED_TRIES
+        return None if moved and self._said != (height, turn) else self._node.last_block
 
     def _is_under_way(self, height: int, now_ms: int) -> bool:
         """Whether an own block is on its way back from the log."""
@@ -243,10 +289,11 @@ class Proposer:
                 return None if self._node.chain.was_proposed(turn) else turn
         return None
 
-    async def _append(self, height: int, data: bytes, after_block: int | None) -> None:
+    async def _append(self, height: int, turn: int, data: bytes, after_block: int | None) -> None:
         self._appended_height, self._appended_ms = height, self._clock.now_ms()
         try:
             await self._bus.append("block", data, after_block)
+            self._said = (height, turn)
             self._most_events = self._parameters.max_block_events
         except FenceRefused:
             self._appended_height = 0
@@ -263,6 +310,7 @@ class Proposer:
             )
         except (BusError, TimedOut) as error:
             # It may have been stored: only the log can tell.
+            self._said = (height, turn)
             log.warning("no answer to a proposal", height=height, error=str(error))
 
     async def _turn_away(self, refused: Sequence[tuple[SignedEvent, Refusal]]) -> int:

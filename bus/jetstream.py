@@ -10,7 +10,7 @@ from bus.blobs import Blobs
 from bus.connection import ApiError, Connection
 from bus.doors import JetStreamLiveListener, QueryService, WalletDoor, ask
 from bus.port import ChainKind, FeedRecord, Handler, Limits
-from bus.publishing import EXPECTED_LAST, MESSAGE_ID, Outgoing, Publisher
+from bus.publishing import EXPECTED_LAST, EXPECTED_LAST_OF, MESSAGE_ID, Outgoing, Publisher
 from bus.readers import FilteredReader, JetStreamChainReader, JetStreamInboxReader, feed_reader, stream_state
 from bus.streams import CONSUMER_MISSING, STREAM_MISSING, not_set_up, reader_name, set_up
 from events import subjects
@@ -93,7 +93,8 @@ class JetStreamBus:
                 f"a {kind} has {len(data)} bytes", hint=f"At most {limit}.", size=len(data), limit=limit
             )
         subject = subjects.block(self.chain) if kind == "block" else subjects.vote(self.chain)
-        headers = None if after_block is None else {EXPECTED_LAST: str(after_block)}
+        fence = {EXPECTED_LAST: str(after_block), EXPECTED_LAST_OF: subjects.block(self.chain)}
+        headers = None if after_block is None else fence
         message = Outgoing(subject, data, headers)
         (fate,) = await self._publisher.publish([message], retry="unsent", timeout_s=APPEND_TIMEOUT_S)
         if isinstance(fate, BusError):

@@ -155,7 +155,7 @@ class Bus(Protocol):
     async def append(self, kind: ChainKind, data: bytes, after_block: int | None = None) -> int:
         """Appends to the log and returns the sequence.
 
-        With ``after_block``, only if the last message of the same kind has this sequence (0: there is none). Raises
+        With ``after_block``, only if the last block in the log has this sequence (0: there is none). Raises
         FenceRefused, MessageTooLarge, Unreachable. An Unreachable may have been stored: read the log.
         """
 
@@ -170,7 +170,8 @@ class Bus(Protocol):
         """Stores (address, key, data); a key that was stored in the last two minutes is stored once."""
 
     async def read_feed(self, address: str, after: int) -> FeedReader:
-        """Reads the feed of an address from the message after sequence ``after``."""
+        """Reads the feed of an address from the message after sequence ``after``, or from the end if that comes
+        before."""
 
     async def publish_live(self, owner: str, topic: str, data: bytes) -> None:
         """Tells whoever listens now."""

@@ -20,6 +20,7 @@ from events.canonical import UNREADABLE
 from events.errors import BusError, FenceRefused, InboxFull, MessageTooLarge, Unreachable
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
 MESSAGE_ID = "Nats-Msg-Id"
 WINDOW_MESSAGES = 2_000
 WINDOW_BYTES = 4 * 2**20

@@ -44,6 +44,13 @@ async def stream_state(connection: Connection, chain: str, kind: str, subject: s
         raise BusError(f"the NATS server refuses to describe {kind}", why=error.description) from error
 
 
+async def _info(connection: Connection, stream: str) -> dict[str, Any]:
+    try:
+        return await connection.api(f"STREAM.INFO.{stream}")
+    except ApiError as error:
+        raise Unreachable(f"this server has no stream {stream} yet", why=error.description) from error
+
+
 async def open_ephemeral(connection: Connection, stream: str, after: int, subject: str | None = None) -> str:
     """A consumer without acknowledgements that starts behind ``after`` and is forgotten when nobody uses it."""
     name = _names.next().decode()
@@ -216,6 +223,9 @@ class FilteredReader(Generic[Item]):
 
     async def _open(self) -> str:
         self._deliveries = 0
+        if self._last:
+            # A server that has lost its newest messages gives their sequences to others.
+            self._last = min(self._last, (await _info(self._connection, self._stream))["state"]["last_seq"])
         return await open_ephemeral(self._connection, self._stream, self._last, self._subject)
 
     def _accept(self, message: Msg) -> Item | None:

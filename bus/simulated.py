@@ -14,7 +14,7 @@ import structlog
 
 from bus.blob_files import Assembly, chunk_header, chunk_of, part_of, source_file
 from bus.port import ChainKind, Handler, Limits
-from bus.publishing import EXPECTED_LAST, MESSAGE_ID
+from bus.publishing import EXPECTED_LAST, EXPECTED_LAST_OF, MESSAGE_ID
 from bus.simulated_network import Faults, SimulatedNetwork, matches
 from bus.simulated_readers import (
     SimulatedChainReader,
@@ -140,7 +140,8 @@ class SimulatedBus:
             hint = f"At most {limit}."
             raise MessageTooLarge(f"a {kind} has {len(data)} bytes", hint=hint, size=len(data), limit=limit)
         subject = subjects.block(self.chain) if kind == "block" else subjects.vote(self.chain)
-        headers = {} if after_block is None else {EXPECTED_LAST: str(after_block)}
+        fence = {EXPECTED_LAST: str(after_block), EXPECTED_LAST_OF: subjects.block(self.chain)}
+        headers = {} if after_block is None else fence
         return await self._do("append", lambda: self._network.publish(subject, data, headers))
 
     async def read_chain(self, after: int) -> SimulatedChainReader:

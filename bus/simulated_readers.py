@@ -138,13 +138,14 @@ class SimulatedFeedReader(_Reader):
     def __init__(self, clock: Clock, connected: Connected, stream: SimulatedStream, subject: str, after: int) -> None:
         super().__init__(clock, connected, stream)
         self._subject = subject
-        self._last = after
+        self._last = min(after, stream.last_sequence)
 
     async def next(self, limit: int, wait_ms: int) -> list[FeedRecord]:
         return await self._poll(lambda: self._take(limit), wait_ms, _never)
 
     def _take(self, limit: int) -> list[FeedRecord]:
         taken: list[FeedRecord] = []
+        self._last = min(self._last, self._stream.last_sequence)
         for message in self._stream.of_subject(self._subject, self._last):
             if len(taken) == limit:
                 break

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from bus.port import Clock
-from bus.publishing import EXPECTED_LAST, MESSAGE_ID
+from bus.publishing import EXPECTED_LAST, EXPECTED_LAST_OF, MESSAGE_ID
 from events.errors import FenceRefused, InboxFull, MessageTooLarge
 
 MS = 1_000_000  # nanoseconds
@@ -109,7 +109,7 @@ class SimulatedStream:
         if known is not None:
             return known
         expected = headers.get(EXPECTED_LAST)
-        last = next(reversed(self._of_subject.get(subject, {})), 0)
+        last = next(reversed(self._of_subject.get(headers.get(EXPECTED_LAST_OF, subject), {})), 0)
         if expected is not None and int(expected) != last:
             why = f"the last sequence is {last}, not {expected}"
             raise FenceRefused("somebody else appended first", why=why, hint="Read the log and decide anew.")

@@ -116,6 +116,10 @@ class Chain:
         """The latest proofs that a validator broke the rules."""
         return self._skipped.evidence
 
+    def has_block(self, block_hash: str) -> bool:
+        """Whether the log holds this block for the next height, so that votes for it can make it final."""
+        return self._contest.has_block(block_hash)
+
     def proposer_for(self, height: int, round: int) -> str:  # noqa: A002 - the field's own name
         """The address whose turn it is."""
         return self.validators.proposer(height, round)

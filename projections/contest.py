@@ -133,6 +133,10 @@ class Contest:
                 break
             self._waiting_bytes -= self._waiting.pop(oldest).size
 
+    def has_block(self, block_hash: str) -> bool:
+        """Whether this block is the candidate, or waits."""
+        return block_hash in self._waiting or (self.candidate is not None and self.candidate.hash == block_hash)
+
     def has_proposal(self, round_number: int) -> bool:
         """Whether the log holds a block of this round that its proposer has signed, valid or not."""
         return round_number in self._proposals

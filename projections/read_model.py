@@ -1,10 +1,11 @@
 """The read model: final blocks as rows of one SQLite file, owned by one process.
 
-Rows and the height they are at are written in one transaction. Everything but two small tables (the votes that this
-node has cast, and marks of how far others have read) follows from the log: deleting the file and replaying gives the
-same rows, in whatever batches the blocks are written. The file runs with ``synchronous=NORMAL``: a crash of the
-process loses nothing, and a loss of power may lose the newest transactions, which are then read from the log again. A
-vote is synced to the disk before it is said, for the log might not have it.
+Rows and the height they are at are written in one transaction. Everything but three small tables (the votes that this
+node has cast, marks of how far others have read, and `projections.read_model_kept`) follows from the log: deleting the
+file and replaying gives the same rows, in whatever batches the blocks are written. The file runs with
+``synchronous=NORMAL``: a crash of the process loses nothing, and a loss of power may lose the newest transactions,
+which are then read from the log again. A vote is synced to the disk before it is said, with the block that it is for,
+for the log might lose both.
 
 What a node believes of its file: the state, once its root is that of the newest block's header, which is compared when
 the file is opened; and a header or an envelope, once it has the hash or id that names it, which is compared whenever
@@ -14,8 +15,8 @@ it is read. Nothing else in the file changes the ledger. Outcomes, histories and
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,14 +25,16 @@ import msgspec
 from msgspec import Struct
 
 from events.blocks import genesis_hash
+from events.canonical import canonical
 from events.errors import AssayError, NotAllowed, Unreachable, VerificationFailed, WrongNetwork
 from projections.chain import Final as FinalBlock
 from projections.concerns import Concerns
+from projections.read_model_kept import keep_lost, keep_voted
 from projections.read_model_rows import Rows, write_rows
 from projections.read_model_stored import REBUILD, damaged, stored_bytes, stored_header, stored_number, stored_record
 from projections.read_model_tables import DERIVED_TABLES, FORMAT, SCHEMA
 from projections.state import State
-from schemas.blocks import Commit, Header
+from schemas.blocks import Commit, Header, SignedVote
 from schemas.genesis import Genesis
 
 Answer = TypeVar("Answer")
@@ -167,29 +170,46 @@ class ReadModel:
         """Runs a query of `projections.read_model_queries` on a snapshot of one height."""
         return await _guarded(self.path, self._reader, lambda db: _snapshot(db, query))
 
-    async def remember_vote(self, height: int, block: str, data: bytes) -> None:
-        """Keeps a vote before it is said, safe from a loss of power. The same again changes nothing.
+    async def remember_vote(self, signed: SignedVote, block: bytes) -> None:
+        """Keeps a vote, and the block that it is for, before it is said: safe from a loss of power. The same again
+        changes nothing.
 
         Raises NotAllowed when another vote for this height has been kept: nobody votes twice.
         """
+        height, voted = signed.vote.height, signed.vote.block
 
         def remember(db: sqlite3.Connection) -> str:
-            db.execute("PRAGMA synchronous=FULL")
-            try:
-                db.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?)", (height, block, data))
-            finally:
-                db.execute("PRAGMA synchronous=NORMAL")
-            row: tuple[str] = db.execute("SELECT block FROM votes WHERE height = ?", (height,)).fetchone()
+            with _synced(db):
+                db.execute("INSERT OR IGNORE INTO votes VALUES (?, ?, ?)", (height, voted, canonical(signed)))
+                row: tuple[str] = db.execute("SELECT block FROM votes WHERE height = ?", (height,)).fetchone()
+                if row[0] == voted and height > _height(db):
+                    keep_voted(db, signed, block)
             return row[0]
 
-        kept = await _guarded(self.path, self._writer, remember)
-        if kept != block:
+        found = await _guarded(self.path, self._writer, remember)
+        if found != voted:
             raise NotAllowed(
                 f"this node has voted at height {height} already",
-                why=f"for {kept}, not for {block}",
+                why=f"for {found}, not for {voted}",
                 hint="Two votes for one height are evidence against the validator; run it once, on one data directory.",
                 height=height,
             )
+
+    async def start_over(self, lost: int) -> None:
+        """Throws all rows away, to be rebuilt from a log that has lost the blocks from height ``lost`` on.
+
+        They are kept, see `projections.read_model_kept`, and who reads the rows is to begin at them again. Comes before
+        `restore`.
+        """
+
+        def begin(db: sqlite3.Connection) -> None:
+            with _synced(db):
+                keep_lost(db, lost)
+                db.execute("UPDATE marks SET height = min(height, ?)", (lost - 1,))
+                _make_tables(db, self.genesis)
+
+        self._numbers.clear()
+        await _guarded(self.path, self._writer, begin)
 
     async def vote_of(self, height: int) -> bytes | None:
         """The vote that was kept for this height."""
@@ -278,23 +298,44 @@ def _prepare(db: sqlite3.Connection, path: Path, genesis: Genesis) -> None:
         )
     if stored.get("format") == FORMAT:
         return
+    with db:
+        db.execute("BEGIN IMMEDIATE")
+        _make_tables(db, genesis)
+
+
+def _make_tables(db: sqlite3.Connection, genesis: Genesis) -> None:
+    """The tables as at the genesis, in the transaction that is open. What the log does not give again stays."""
     state = State.from_genesis(genesis)
     meta = {
         "format": FORMAT,
-        "genesis": identity,
+        "genesis": genesis_hash(genesis),
         "state_root": state.root(),
         "height": 0,
         "position": 0,
         "last_block": 0,
     }
-    with db:
-        db.execute("BEGIN IMMEDIATE")
-        for table in DERIVED_TABLES:
-            db.execute(f"DROP TABLE IF EXISTS {table}")
-        for statement in SCHEMA:
-            db.execute(statement)
-        db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-        db.executemany("INSERT INTO records VALUES (?, ?)", state.rows())
+    for table in DERIVED_TABLES:
+        db.execute(f"DROP TABLE IF EXISTS {table}")
+    for statement in SCHEMA:
+        db.execute(statement)
+    db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    db.executemany("INSERT INTO records VALUES (?, ?)", state.rows())
+
+
+@contextmanager
+def _synced(db: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that is on the disk when it is over, with all those before it."""
+    db.execute("PRAGMA synchronous=FULL")
+    try:
+        with db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+    finally:
+        db.execute("PRAGMA synchronous=NORMAL")
+
+
+def _height(db: sqlite3.Connection) -> int:
+    return stored_number(db.execute("SELECT value FROM meta WHERE key = 'height'").fetchone()[0], "height")
 
 
 def _stored(db: sqlite3.Connection) -> tuple[list[tuple[str, bytes]], Header | None, Commit, tuple[int, int]]:

@@ -144,6 +144,7 @@ def _write(db: sqlite3.Connection, rows: Rows, numbers: dict[str, int]) -> None:
         [(name, number) for name, number in sorted(rows.counts.items()) if number],
     )
     db.execute("DELETE FROM counts WHERE number = 0")
+    db.execute("DELETE FROM kept WHERE height <= ?", (rows.height,))
     db.executemany(
         "UPDATE meta SET value = ? WHERE key = ?",
         [(rows.height, "height"), (rows.position, "position"), (rows.last_block, "last_block")],

@@ -14,7 +14,7 @@ from actors.feed import MARK
 from actors.milestone import Milestone
 from actors.node import Node
 from actors.queries import MAX_QUESTION_BYTES, MAX_WAITING, Queries
-from bus.port import Limits
+from bus.port import ChainMessage, Limits
 from bus.simulated import Faults, SimulatedBus, SimulatedNetwork
 from events.canonical import canonical
 from events.errors import Divergence, SequenceGap, Unreachable, VerificationFailed, WrongNetwork
@@ -23,6 +23,7 @@ from projections.chain import Final
 from projections.contest import Candidate
 from projections.proofs import ProvenEvent, ProvenState, verify_block, verify_bundle
 from projections.read_model import ReadModel
+from projections.read_model_kept import kept_blocks
 from schemas.genesis import Genesis
 from schemas.messages import BlockProof, FeedMessage, ProofBundle, QueryAnswer, QueryRefused
 from schemas.queries import (
@@ -289,30 +290,85 @@ async def test_a_wrong_log_stops_the_node(place: Place) -> None:
     assert node.height == 1
 
 
-async def test_a_shorter_log_stops_the_node(place: Place, tmp_path: Path) -> None:
-    """A log that ends before the node's position has lost messages: the node does not start on it."""
-    await place.append(story().log)
-    node = await place.node()
-    await node.wait_written(LAST)
-    await place.kill(node)
-    empty = Place(tmp_path, story().genesis)
-    with pytest.raises(SequenceGap):
-        await empty.node()
+# A log that has lost its newest messages.
 
 
-async def test_a_rewritten_log_stops_the_node(place: Place) -> None:
-    """Where the vote that made its head final stood, the log has something else: the node does not go on."""
-    await place.append(story().log)
-    node = await place.node()
-    await node.wait_written(LAST)
-    await place.kill(node)
+async def lose(place: Place, after: int) -> None:
+    """All nodes are killed, and the log's messages behind this one are gone."""
+    for node in list(place.nodes):
+        await place.kill(node)
+        if node._service is not None:
+            await node._service.close()
     stream = place.network.stream(CHAIN, "CHAIN")
-    for sequence in sorted(stream.messages)[10:]:
-        stream.messages[sequence] = msgspec.structs.replace(stream.messages[sequence], data=b"{}")
+    for sequence in range(stream.last_sequence, after, -1):
+        stream.drop(sequence)
+    stream.last_sequence = after
+
+
+@pytest.mark.parametrize("what", ["a vote", "a block", "several blocks", "everything"])
+async def test_a_node_keeps_what_the_log_has_lost(place: Place, what: str) -> None:
+    """It begins again with the log that there is, answers nothing, and is as before when the log is whole again."""
+    await place.append(story().log)
+    await (await place.node(serve_queries=True)).wait_written(LAST)
+    newest = story().finals[-1]
+    after = {
+        "a vote": newest.commit_sequence - 1,
+        "a block": newest.sequence - 1,
+        "several blocks": story().finals[-4].sequence - 1,
+        "everything": 0,
+    }[what]
+    await lose(place, after)
+    height = sum(final.commit_sequence <= after for final in story().finals)
+
+    node = await place.node(serve_queries=True)
+    await node.read_up()
+    assert node.height == height
+    lost = [final.hash for final in story().finals[height:]]
+    assert [kept.hash for kept in node.kept.values() if kept.height > height] == lost
+    with pytest.raises(Unreachable):
+        await place.bus.query("status", b"{}", 100)
+    waiting = asyncio.create_task(node.catch_up())
+    place.clock.time_ms += 3_600_000
+    for _, kind, data in story().log[after:]:
+        await place.bus.append("block" if kind == "block" else "vote", data)
+    await waiting
+    assert (node.height, node.chain.head_hash) == (LAST, newest.hash)
+    await node.wait_written(LAST)
+    assert (node.kept, await node.read_model.read(kept_blocks)) == ({}, {})
+    while not place.network.doors.get(f"assay.{CHAIN}.query.status"):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert (await place.ask("status", StatusAnswer))[1].head == newest.hash
+
+
+async def test_another_block_in_the_place_of_a_lost_one_stops_the_node(place: Place) -> None:
+    """What was final here is not replaced: the node says at which height the log says something else."""
+    await place.append(story().log)
+    await (await place.node()).wait_written(LAST)
+    after = story().finals[2].commit_sequence
+    await lose(place, after)
+    other = SmallNetwork(place.genesis)
+    for _, kind, data in story().log[:after]:
+        other.append(kind, data)
+    other.block(other.transfer(sender="carol"))
+    await place.append(other.log[after:])
+    for _ in range(2):
+        node = await place.node()
+        with pytest.raises(Divergence, match="was final here") as caught:
+            await node.join()
+        assert caught.value.height == 4
+        await node.stop()
+        place.nodes.remove(node)
+
+
+async def test_a_log_that_was_rewritten_meanwhile_stops_the_node(place: Place) -> None:
+    """A node that goes on reading after a break compares what it has read last with what is there now."""
+    await place.append(story().log[:10])
     node = await place.node()
+    await node.read_up()
+    node._newest = b"something else"
+    await node._open_log()
     with pytest.raises(SequenceGap, match="rewritten"):
-        await node.join()
-    await node.stop()
+        await node._take(ChainMessage(10, "vote", story().log[9][2], 0))
 
 
 async def test_a_hole_in_the_log_stops_the_node(place: Place) -> None:

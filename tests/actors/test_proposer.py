@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from actors.proposer import FENCED_TRIES
 from bus.port import ChainKind, Limits
 from events import subjects
 from events.canonical import canonical
 from events.envelope import SignedEvent, wrap
 from events.errors import MessageTooLarge
+from projections.chain import Final
 from schemas.events import JobSubmitted, Requirement, TransferSent
 from schemas.services import MatmulInt8, SeededMatrix
 from schemas.state import Refunded
@@ -186,6 +188,94 @@ def test_what_the_network_loses_delays_only(tmp_path: Path, lost: str, operation
                 await town.until_included([event], 20_000)
             assert list(town.chain.evidence) == []
             await town.until_roots_agree()
+
+    run(scenario)
+
+
+def test_the_fence_stays_in_a_round_that_may_hold_an_own_block(tmp_path: Path) -> None:
+    """A proposer whose own block has moved the fence, unknown to it, signs no second one for the round."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(1)) as town:
+            town.faults.answers.append(("proposer 0", "append"))
+            proposer = town.proposers[0]
+            await town.submit(town.transfer())
+            await town.until(lambda: town.chain.height == 1)
+            assert proposer._said == (1, 0)
+            proposer._fence_refused = (1, FENCED_TRIES)
+            assert proposer._fence(1, 0) == proposer.node.last_block
+            assert proposer._fence(1, 1) is None
+            assert proposer._fence(2, 0) == proposer.node.last_block
+
+    run(scenario)
+
+
+def _lose(town: Town, count: int) -> None:
+    """The server has lost the newest messages of the log."""
+    stream = town.network.stream(CHAIN, "CHAIN")
+    for _ in range(count):
+        stream.drop(stream.last_sequence)
+        stream.last_sequence -= 1
+    town.forget_the_log()
+
+
+@pytest.mark.parametrize("validators", [1, 3])
+@pytest.mark.parametrize("lost", [1, 2, 3, 5, 9, 17])
+@pytest.mark.parametrize("away_ms", [1_000, 3_600_000])
+def test_what_the_log_has_lost_is_put_back(tmp_path: Path, validators: int, lost: int, away_ms: int) -> None:
+    """The server loses its newest messages while nobody runs: every block that was final comes back as it was, however
+    much later, and the chain goes on."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(validators)) as town:
+            events = [town.transfer() for _ in range(12)]
+            for signed in events:
+                await town.submit(signed)
+                await town.until_included([signed], 5_000)
+            before = [final.hash for final in town.finals]
+            for index in range(validators):
+                await town.kill(f"proposer {index}")
+            _lose(town, lost)
+            assert len(town.included()) < 12 or lost < validators
+            await asyncio.sleep(away_ms / 1_000)
+            for index in range(validators):
+                await town.start_proposer(index)
+            more = [town.transfer() for _ in range(3)]
+            await town.submit(*more)
+            await town.until_included([*events, *more], 60_000)
+            await town.until_roots_agree()
+            assert [final.hash for final in town.finals][: len(before)] == before
+            assert list(town.chain.evidence) == []
+            assert all(proposer.node.kept == {} for proposer in town.proposers.values())
+
+    run(scenario)
+
+
+def test_a_block_that_was_voted_for_and_lost_comes_back(tmp_path: Path) -> None:
+    """Power fails everywhere when all have voted and nobody has heard of it: no other block takes the place."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path) as town:
+            await town.submit(town.transfer())
+            await town.until(lambda: town.chain.height == 1)
+            heard = {index: proposer.node._take_final for index, proposer in town.proposers.items()}
+
+            async def deaf(final: Final) -> None:
+                raise asyncio.CancelledError
+
+            for index in heard:
+                town.proposers[index].node._take_final = deaf
+            await town.submit(town.transfer())
+            await town.until(lambda: town.chain.height == 2)
+            (voted,) = [final.hash for final in town.finals[1:]]
+            for index in heard:
+                await town.kill(f"proposer {index}")
+            _lose(town, town.network.stream(CHAIN, "CHAIN").last_sequence - 4)
+            assert town.chain.height == 1
+            for index in (1, 2):
+                await town.start_proposer(index)
+            await town.until(lambda: town.chain.height == 2)
+            assert town.chain.head_hash == voted
 
     run(scenario)
 

@@ -166,6 +166,11 @@ class Town:
                 self.finals.append(final)
         return self._chain
 
+    def forget_the_log(self) -> None:
+        """The outsider reads it again from its beginning."""
+        self._chain, self._read = Chain(self.genesis), 0
+        self.finals.clear()
+
     def included(self) -> list[str]:
         """Ids of all events in final blocks, in order."""
         _ = self.chain

@@ -231,6 +231,27 @@ async def test_reader_follows_the_log(bus: Bus) -> None:
     assert seen == [b"%d" % number for number in range(7)]
 
 
+async def test_a_vote_may_be_fenced_too(bus: Bus) -> None:
+    """A vote that is only for a log whose last block is known is refused when there is another one, or none."""
+    with pytest.raises(FenceRefused):
+        await bus.append("vote", b"too early", after_block=1)
+    assert await bus.append("block", b"first", after_block=0) == 1
+    assert await bus.append("vote", b"first", after_block=1) == 2
+    assert await bus.append("vote", b"second", after_block=1) == 3
+    assert await bus.append("block", b"second", after_block=1) == 4
+    with pytest.raises(FenceRefused):
+        await bus.append("vote", b"too late", after_block=1)
+    assert await bus.chain_end() == 4
+
+
+async def test_a_feed_shorter_than_what_was_read(bus: Bus) -> None:
+    """Who goes on in a feed from behind its end, because the server lost something, hears of what is new."""
+    await bus.publish_feed([("ALICE", "k1", b"1")])
+    reader = await bus.read_feed("ALICE", 9)
+    await bus.publish_feed([("ALICE", "k2", b"2")])
+    assert [record.data for record in await reader.next(1, WAIT_MS)] == [b"2"]
+
+
 async def test_hole_in_the_log(ground: Ground, bus: Bus) -> None:
     """A log whose beginning somebody removed is refused, not read from where it starts."""
     for number in range(5):

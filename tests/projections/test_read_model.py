@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from events.blocks import hash_of, sign_vote
+from events.blocks import decode_vote, hash_of, sign_vote, vote_signature_holds
 from events.canonical import canonical
 from events.errors import BadInput, NotAllowed, NotFound, Unreachable, VerificationFailed, WrongNetwork
 from events.receipts import receipt_signature_holds
@@ -17,13 +17,20 @@ from projections.chain import Chain, Final
 from projections.proofs import verify_block, verify_bundle
 from projections.read_model import ReadModel
 from projections.read_model_feed import feed_messages
-from schemas.blocks import Applied, Failed, TimerFired, Vote
+from projections.read_model_kept import kept_blocks
+from schemas.blocks import Applied, Failed, SignedVote, TimerFired, Vote
 from schemas.messages import FeedMessage
 from schemas.state import Job, situation_of
 from tests.projections.small_network import SmallNetwork, digest_of, key_of, make_genesis
 from tests.projections.story import story
 
-LOCAL_TABLES = ("votes", "marks")
+LOCAL_TABLES = ("votes", "marks", "kept")
+
+
+def vote_for(block: str, height: int) -> SignedVote:
+    """By the first validator."""
+    key = key_of("validator 0")
+    return sign_vote(Vote(block=block, chain=story().genesis.chain, height=height, validator=key.address), key)
 
 
 async def write(model: ReadModel, finals: list[Final], batch: int = 1) -> None:
@@ -123,7 +130,7 @@ async def test_another_format_is_rebuilt_and_keeps_the_votes(tmp_path: Path) -> 
     opened = await ReadModel.open(path, story().genesis)
     await opened.restore()
     await write(opened, story().finals)
-    await opened.remember_vote(3, "a" * 64, b"vote")
+    await opened.remember_vote(vote_for("a" * 64, 3), b"block")
     await opened.close()
     with sqlite3.connect(path) as db:
         db.execute("UPDATE meta SET value = 999 WHERE key = 'format'")
@@ -131,7 +138,7 @@ async def test_another_format_is_rebuilt_and_keeps_the_votes(tmp_path: Path) -> 
     opened = await ReadModel.open(path, story().genesis)
     restored = await opened.restore()
     assert (opened.height, restored.position) == (0, 0)
-    assert await opened.vote_of(3) == b"vote"
+    assert await opened.vote_of(3) == canonical(vote_for("a" * 64, 3))
     await write(opened, story().finals, batch=7)
     await opened.close()
     assert dump(path) == await dumped(tmp_path / "once.sqlite", batch=1)
@@ -214,15 +221,65 @@ async def test_a_closed_one_says_so(tmp_path: Path) -> None:
 
 async def test_nobody_votes_twice(model: ReadModel) -> None:
     """A vote is kept once; the same again is nothing new, another one for the height is refused."""
-    key = key_of("validator 0")
-    vote = Vote(block="b" * 64, chain=story().genesis.chain, height=7, validator=key.address)
-    data = canonical(sign_vote(vote, key))
+    vote = vote_for("b" * 64, 7)
     assert await model.vote_of(7) is None
-    await model.remember_vote(7, vote.block, data)
-    await model.remember_vote(7, vote.block, data)
+    await model.remember_vote(vote, b"block")
+    await model.remember_vote(vote, b"block")
     with pytest.raises(NotAllowed, match="voted at height 7 already"):
-        await model.remember_vote(7, "c" * 64, b"other")
-    assert await model.vote_of(7) == data
+        await model.remember_vote(vote_for("c" * 64, 7), b"other")
+    assert await model.vote_of(7) == canonical(vote)
+
+
+async def test_a_vote_is_kept_with_its_block_until_the_block_is_written(tmp_path: Path) -> None:
+    """What a validator votes for is on its disk before it says so, and as long as no rows have taken its place."""
+    model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    await model.restore()
+    first, second = story().finals[:2]
+    votes = [vote_for(final.hash, final.header.height) for final in (first, second)]
+    for final, vote in zip((first, second), votes, strict=True):
+        await model.remember_vote(vote, final.block_bytes)
+    await model.close()
+
+    model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    await model.restore()
+    kept = await model.read(kept_blocks)
+    assert [(each.height, each.hash, each.final) for each in kept.values()] == [
+        (1, first.hash, False),
+        (2, second.hash, False),
+    ]
+    assert kept[1].data == first.block_bytes
+    assert kept[1].said(story().genesis.chain) == [canonical(votes[0])]
+    await write(model, [first])
+    assert list(await model.read(kept_blocks)) == [2]
+    await model.remember_vote(votes[0], first.block_bytes)
+    assert list(await model.read(kept_blocks)) == [2]
+    await model.close()
+
+
+async def test_lost_blocks_are_kept_when_the_rows_begin_again(tmp_path: Path) -> None:
+    """A log that has lost its end: the rows go, the lost blocks stay as they stood in the log, with all their votes."""
+    model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    await model.restore()
+    finals = story().finals
+    await write(model, finals, batch=4)
+    await model.set_mark("feed", len(finals))
+    lost = len(finals) - 3
+    await model.start_over(lost)
+    restored = await model.restore()
+    assert (restored.head, restored.position, model.height) == (None, 0, 0)
+    assert await model.mark("feed") == lost - 1
+    kept = await model.read(kept_blocks)
+    assert list(kept) == [final.header.height for final in finals[lost - 1 :]]
+    for final in finals[lost - 1 :]:
+        each = kept[final.header.height]
+        assert (each.hash, each.data, each.votes, each.final) == (final.hash, final.block_bytes, final.votes, True)
+        signed = [decode_vote(data) for data in each.said(story().genesis.chain)]
+        assert all(vote_signature_holds(vote) and vote.vote.block == final.hash for vote in signed)
+        assert len(signed) == len(final.votes)
+    await write(model, finals, batch=4)
+    assert await model.read(kept_blocks) == {}
+    await model.close()
+    assert dump(tmp_path / "node.sqlite") == await dumped(tmp_path / "once.sqlite", batch=1)
 
 
 async def test_marks_are_kept(model: ReadModel) -> None:
