@@ -18,6 +18,7 @@ import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -62,6 +63,7 @@ TOGETHER = 64
 MOST_TRIES = 20
 POSITIONS_EVERY_MS = 1_000
 LONGEST_LETTER = 65_536
+LATEST_OF_FEED = 4_096
 
 log = structlog.get_logger()
 Source = Callable[["Runtime"], Awaitable[None]]
@@ -428,21 +430,22 @@ def own_feed(bus: Bus, address: str) -> Source:
     """The source of a light actor: FeedMessage records of one address, from where the actor left off.
 
     Several nodes write a feed, so what one of them says late again is passed over; after a restart it may come again.
+    It is told by its bytes, not by its height: a message with a height that will never come must not hide the others.
     """
-    height = 0
+    latest: dict[bytes, None] = {}
 
     async def read(runtime: Runtime) -> None:
-        nonlocal height
         reader = await bus.read_feed(address, runtime.position("feed"))
         try:
             while True:
                 for record in await reader.next(TOGETHER, 1_000):
-                    message = _feed_message(record.data)
-                    if isinstance(message, FeedMessage):
-                        if message.height <= height:
-                            continue
-                        height = message.height
-                    await runtime.tell(message, Position("feed", record.sequence))
+                    known = sha256(record.data).digest()
+                    if known in latest:
+                        continue
+                    latest[known] = None
+                    if len(latest) > LATEST_OF_FEED:
+                        del latest[next(iter(latest))]
+                    await runtime.tell(_feed_message(record.data), Position("feed", record.sequence))
         finally:
             await reader.close()
 

@@ -430,6 +430,22 @@ async def test_a_feed_cannot_pretend_that_a_nonce_is_used(tmp_path: Path, shown:
         assert (said.event, said.nonce) == (network.inbox[0].id, 0)
 
 
+async def test_a_feed_message_from_the_far_future_hides_no_other(tmp_path: Path) -> None:
+    """Each message counts once, whatever heights those before it have claimed."""
+    network, actor = SmallNetwork(), Script()
+    entry = FeedEntry(index=0, outcome=Applied(event="e" * 64, fee=0), event=Raw(_gift_of(FRIEND_KEY).raw))
+    early, late = (
+        FeedMessage(chain="testnet", height=height, block="b" * 64, time_ms=1, entries=(entry,))
+        for height in (1, 2**53 - 1)
+    )
+    network.feeds[KEY.address] = [canonical(late), canonical(early), canonical(early), canonical(late)]
+    async with running(actor, network, tmp_path) as (runtime, _):
+        await until(lambda: early in actor.seen)
+        network.feeds[KEY.address].append(b"the end")
+        await until(lambda: runtime.position("feed") == 5)
+    assert actor.seen == [late, early]
+
+
 async def test_without_a_feed_the_ledger_is_asked(tmp_path: Path) -> None:
     """An event that is final, but that no feed tells of, is found by asking."""
     network = SmallNetwork()
