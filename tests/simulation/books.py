@@ -26,16 +26,24 @@ class FinalBlock:
 
 
 class Keeper(Bookkeeper):
-    """Knows of each job's commitment too."""
+    """Knows of each job's commitments and failures too."""
 
     def __init__(self, genesis: dict[str, Any]) -> None:
         super().__init__(genesis)
         self.results: dict[str, str] = {}
+        # Of each attempt that somebody ended: the job, the miner, the reason.
+        self.failures: list[tuple[str, str, str]] = []
 
     def _job_committed(self, event: dict[str, Any], name: str) -> bool:
         done = super()._job_committed(event, name)
         if done:
             self.results[event["job"]] = event["result"]
+        return done
+
+    def _job_failed(self, event: dict[str, Any], name: str) -> bool:
+        done = super()._job_failed(event, name)
+        if done:
+            self.failures.append((event["job"], event["miner"], event["reason"]))
         return done
 
 

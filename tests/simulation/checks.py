@@ -1,7 +1,9 @@
 """What must hold at the end of every seed."""
 
 import json
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from hashlib import sha256
 
 import msgspec
@@ -24,17 +26,19 @@ def find_what_is_missing(world: World, signers: Sequence[Signer], askers: Sequen
     books = world.books
     for signer in signers:
         if signer.left:
-            world.violate(f"liveness: {signer.name} still has {signer.left} wishes")
+            world.violate("liveness", f"{signer.name} still has {signer.left} wishes")
         for name, signed in signer.wanted.items():
             if name not in books.places:
-                world.violate(f"liveness: {signer.name}'s event {signed.event.nonce} {name[:12]} is in no final block")
+                world.violate(
+                    "liveness", f"{signer.name}'s event {signed.event.nonce} {name[:12]} is in no final block"
+                )
                 break
     for asker in askers:
         missing = [key for key in asker.wanted if not books.memos[key]]
         if missing:
-            world.violate(f"liveness: {missing} of {asker.name} are in no final block ({asker.answered})")
+            world.violate("liveness", f"{missing} of {asker.name} are in no final block ({asker.answered})")
     for job in books.keeper.unfinished:
-        world.violate(f"liveness: job {job[:12]} has not ended: {books.keeper.jobs[job]}")
+        world.violate("liveness", f"job {job[:12]} has not ended: {books.keeper.jobs[job]}")
 
 
 def find_other_ledgers(world: World) -> None:
@@ -48,40 +52,48 @@ def find_other_ledgers(world: World) -> None:
     _check_stops(world, frozenset(world.hosts))
     for name, node in world.nodes.items():
         if node.height in hashes and hashes[node.height] != node.chain.head_hash:
-            world.violate(f"{name} is at another block of height {node.height} than the log, and has not noticed")
+            world.violate(
+                "agreement", f"{name} is at another block of height {node.height} than the log, and has not noticed"
+            )
 
 
 def find_undetected(world: World, latecomer: SimulatedHost, hit: int) -> None:
     """After bits were flipped: a reader of the log stops at a final block that was changed."""
     if hit and not isinstance(latecomer.stopped, Divergence):
-        world.violate(f"a flipped bit in block {hit} was read over: {latecomer.stopped!r}")
+        world.violate("flipped bits", f"a flipped bit in block {hit} was read over: {latecomer.stopped!r}")
     if isinstance(latecomer.stopped, Divergence) and hit and latecomer.stopped.height != hit:
-        world.violate(f"a flipped bit in block {hit} was found at height {latecomer.stopped.height}")
+        world.violate("flipped bits", f"a flipped bit in block {hit} was found at height {latecomer.stopped.height}")
 
 
 def _check_stops(world: World, may_stop: frozenset[str]) -> None:
     """Nobody stops but those that have a reason to, with a clear message."""
     for host in world.hosts.values():
         if host.stopped is not None and (host.name not in may_stop or not isinstance(host.stopped, CLEAR)):
-            world.violate(f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
+            world.violate("stops", f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
 
 
 def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
     """Compares the log, the books and what the nodes believe."""
     for problem in world.books.problems:
-        world.violate(problem)
+        world.violate("books", problem)
     for failure in world.loop.failures:
-        world.violate(f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}")
+        world.violate(
+            "failures", f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}"
+        )
     check_honesty(world)
     if world.plan.scenario != "bit flip":
         _check_audit(world)
     _check_ends(world)
+    _check_verdicts(world)
+    _check_times(world)
     _check_nodes(world)
     _check_acknowledged(world)
+    if world.plan.scenario != "bit flip":
+        _check_feeds(world)
     for asker in askers:
         for key in asker.wanted:
             if world.books.memos[key] > 1:
-                world.violate(f"the wallet's request {key} is in the log {world.books.memos[key]} times")
+                world.violate("once", f"the wallet's request {key} is in the log {world.books.memos[key]} times")
 
 
 def _check_audit(world: World) -> None:
@@ -97,10 +109,10 @@ def _check_audit(world: World) -> None:
         # A damaged log is one thing, to go on writing over the damage another.
         beyond = [name for name, node in world.nodes.items() if node.height > auditor.height]
         if beyond or world.plan.scenario != "lost tail":
-            world.violate(f"the audit fails, {beyond} are further: {error}")
+            world.violate("audit", f"the audit fails, {beyond} are further: {error}")
         return
     if world.books.blocks and auditor.totals().head != world.books.blocks[-1].hash:
-        world.violate(f"the audit ends at height {auditor.height} with another head than the books")
+        world.violate("audit", f"the audit ends at height {auditor.height} with another head than the books")
 
 
 def check_honesty(world: World) -> None:
@@ -108,10 +120,12 @@ def check_honesty(world: World) -> None:
     liar = key_of(f"proposer {world.plan.proposers - 1}").address if world.plan.byzantine else ""
     for (proposer, height, turn), blocks in world.books.proposals.items():
         if proposer != liar and len(blocks) > 1:
-            world.violate(f"{proposer[:8]} has signed {len(blocks)} blocks for round {turn} of height {height}")
+            world.violate(
+                "honesty", f"{proposer[:8]} has signed {len(blocks)} blocks for round {turn} of height {height}"
+            )
     for (name, height), voted in world.votes.items():
         if key_of(name).address != liar and len(voted) > 1:
-            world.violate(f"{name} has voted for {len(voted)} blocks of height {height}")
+            world.violate("honesty", f"{name} has voted for {len(voted)} blocks of height {height}")
 
 
 def _check_ends(world: World) -> None:
@@ -119,9 +133,72 @@ def _check_ends(world: World) -> None:
     keeper = world.books.keeper
     for job, ends in keeper.ends.items():
         if len(ends) > 1:
-            world.violate(f"job {job[:12]} ended {len(ends)} times: {ends}")
+            world.violate("once", f"job {job[:12]} ended {len(ends)} times: {ends}")
         if ends == ["settled"] and keeper.results[job] != _right_digest(keeper.jobs[job]["event"]["work"]):
-            world.violate(f"job {job[:12]} was paid for a wrong result")
+            world.violate("verdicts", f"job {job[:12]} was paid for a wrong result")
+
+
+def _check_verdicts(world: World) -> None:
+    """Only a liar's result is ever found to be wrong."""
+    liars = {key_of(f"miner {index}").address for index, kind in enumerate(world.plan.miners) if kind == "lying"}
+    for job, miner, reason in world.books.keeper.failures:
+        if miner not in liars and reason in {"RESULT_WRONG", "RESULT_MALFORMED"}:
+            world.violate("verdicts", f"{miner[:8]} computes honestly, and its result for {job[:12]} was {reason}")
+
+
+def _check_times(world: World) -> None:
+    """A final block's time is near the server's stamp of one of its messages."""
+    limit_ms = world.genesis.parameters.max_drift_ms
+    for block in world.books.blocks:
+        distance_ms = min(abs(block.header["time_ms"] - stamp) for stamp in world.stamps[block.message])
+        if distance_ms > limit_ms:
+            world.violate("times", f"block {block.header['height']} is {distance_ms} ms from the server's time")
+
+
+def _check_feeds(world: World) -> None:
+    """Whoever has an event in a final block finds the block in its feed, and the blocks there in their order."""
+    feeds = world.network.streams[subjects.stream(CHAIN, "FEED")]
+    wanted: dict[str, set[int]] = {}
+    for block in world.books.blocks:
+        for envelope in block.events:
+            wanted.setdefault(envelope["body"]["sender"], set()).add(block.header["height"])
+    for address, heights in wanted.items():
+        subject = subjects.feed(CHAIN, address)
+        told = [json.loads(message.data)["height"] for message in feeds.of_subject(subject, 0)]
+        firsts = list(dict.fromkeys(told))
+        if missing := heights - set(told):
+            world.violate("feeds", f"{address[:8]} was not told of blocks {sorted(missing)}")
+        elif firsts != sorted(firsts):
+            world.violate("feeds", f"{address[:8]} was told of blocks in disorder: {firsts}")
+
+
+def takeable_jobs(world: World) -> list[str]:
+    """Open jobs that the honest miner has a place for and has not had; such with blobs aside, which may be missing."""
+    keeper, miner = world.books.keeper, key_of("miner 0").address
+    known = keeper.miners.get(miner)
+    if known is None or known["running"] >= known["capacity"]:
+        return []
+    return [
+        name
+        for name in keeper.unfinished
+        if keeper.jobs[name]["state"] == "open"
+        and miner not in keeper.jobs[name]["tried"]
+        and all("seed" in keeper.jobs[name]["event"]["work"][each] for each in ("a", "b"))
+    ]
+
+
+def left_undone(world: World) -> list[str]:
+    """What actors still have to do although every job has ended: words in their outboxes, rows about jobs."""
+    found: list[str] = []
+    for host in world.hosts.values():
+        if not host.up:
+            continue
+        for path in sorted(host.disk.folder.rglob("store.db")):
+            with closing(sqlite3.connect(path)) as database:
+                words = [key for (key,) in database.execute("SELECT key FROM outbox WHERE state = 'waiting'")]
+                rows = [name for (name,) in database.execute("SELECT name FROM kept WHERE name LIKE '%/%'")]
+            found += [f"{host.name} still has {each}" for each in (*words, *rows)]
+    return found
 
 
 def _right_digest(work: dict[str, object]) -> str:
@@ -136,7 +213,7 @@ def _check_nodes(world: World) -> None:
         height = block.header["height"]
         believed = world.final.get(height)
         if believed is not None and believed != (block.hash, block.header["state_root"]):
-            world.violate(f"nodes hold another block at height {height} than the log")
+            world.violate("agreement", f"nodes hold another block at height {height} than the log")
     flipped = world.plan.scenario == "bit flip"
     _check_stops(world, frozenset(world.hosts) if flipped else frozenset())
     for name, node in world.nodes.items():
@@ -144,15 +221,15 @@ def _check_nodes(world: World) -> None:
         if node.height != head.height:
             if flipped:
                 continue  # a vote was hit: what it had made final last is not known to be
-            world.violate(f"{name} is at height {node.height}, the log at {head.height}")
+            world.violate("agreement", f"{name} is at height {node.height}, the log at {head.height}")
             continue
         supply = state.supply()
         if supply.genesis != total or supply.burned != head.balances["burned"]:
-            world.violate(f"{name} has burned {supply.burned}, the books say {head.balances['burned']}")
+            world.violate("books", f"{name} has burned {supply.burned}, the books say {head.balances['burned']}")
         for address, balance in head.balances.items():
             if address.startswith("U") and state.account(address).balance != balance:
                 found = state.account(address).balance
-                world.violate(f"{name} says that {address} has {found}, the books say {balance}")
+                world.violate("books", f"{name} says that {address} has {found}, the books say {balance}")
 
 
 def _check_acknowledged(world: World) -> None:
@@ -170,4 +247,4 @@ def _check_acknowledged(world: World) -> None:
         waits = world.network.streams[subjects.stream(CHAIN, "INBOX")]
         if nonce > keeper.nonces[sender] and any(message.data == data for message in waits.messages.values()):
             continue  # waits for the events before it
-        world.violate(f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")
+        world.violate("acknowledged", f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")

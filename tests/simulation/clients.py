@@ -19,7 +19,7 @@ from schemas.messages import FeedMessage, WalletRequest
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
 from tests.projections.small_network import key_of
 from tests.simulation.plan import CHAIN
-from tests.simulation.world import SimulatedHost
+from tests.simulation.world import SimulatedHost, World
 
 AGAIN_MS = 3_000
 _feed = msgspec.json.Decoder(FeedMessage)
@@ -35,6 +35,8 @@ class Signer:
         self._jobs = jobs
         self._everybody = everybody
         self._nonce = 0
+        self._final: set[str] = set()
+        self._stored: set[str] = set()
 
     async def run(self, host: SimulatedHost, stop: asyncio.Event) -> None:
         random = host.world.random(self.name)
@@ -87,19 +89,19 @@ class Signer:
     async def _submit(self, host: SimulatedHost, signed: SignedEvent) -> None:
         try:
             await host.bus.submit(host.key.address, signed.raw)
+            self._stored.add(signed.id)
         except BusError as error:
             host.world.tell("not stored", self.name, signed.id[:12], type(error).__name__)
 
     async def _again(self, host: SimulatedHost) -> None:
         """Says again what is not final, as far as the client knows; of that the oldest."""
-        for signed in [signed for signed in self.wanted.values() if signed.id not in self._final][:20]:
+        plan = host.world.plan
+        known = self._final | self._stored if plan.trusting and plan.inbox_age_s >= 3_600 else self._final
+        for signed in [signed for signed in self.wanted.values() if signed.id not in known][:20]:
             await self._submit(host, signed)
-
-    _final: set[str]
 
     async def _follow(self, host: SimulatedHost) -> None:
         """Its own feed says what is final."""
-        self._final = set()
         position = 0
         while True:
             try:
@@ -112,6 +114,40 @@ class Signer:
                                 self._final.add(event)
             except (BusError, TimedOut):
                 await host.clock.sleep_ms(500)
+
+
+class Prober(Signer):
+    """Wants one job that can be done, after all the trouble."""
+
+    def __init__(self) -> None:
+        super().__init__("prober", transfers=0, jobs=1, everybody=[])
+
+    async def run(self, host: SimulatedHost, stop: asyncio.Event) -> None:
+        self._job = self._sign(
+            host,
+            JobSubmitted,
+            work=MatmulInt8(
+                a=SeededMatrix(rows=1, columns=1, seed="0" * 64), b=SeededMatrix(rows=1, columns=1, seed="1" * 64)
+            ),
+            escrow=1_000_000,
+            lifetime_ms=60_000,
+            timeout_ms=10_000,
+            requirement=Requirement(memory_mib=0),
+        ).id
+        while True:
+            await self._again(host)
+            await host.clock.sleep_ms(AGAIN_MS)
+
+    _job = ""
+
+    def found(self, world: World) -> str:
+        """What has become of the job."""
+        world.read_log()
+        job = world.books.keeper.jobs.get(self._job)
+        return "not in the log" if job is None else job["state"]
+
+    def is_settled(self, world: World) -> bool:
+        return self.found(world) == "settled"
 
 
 class Asker:
@@ -147,7 +183,7 @@ class Asker:
                 self.answered[key] = answer["event"]
                 return
             if answer["problem"]["code"] not in {"UNREACHABLE", "WALLET_BUSY"}:
-                host.world.violate(f"the wallet refused {key}: {answer['problem']}")
+                host.world.violate("wallet", f"the wallet refused {key}: {answer['problem']}")
                 return
             await host.clock.sleep_ms(700)
 

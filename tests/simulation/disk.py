@@ -38,9 +38,10 @@ class _NoThread:
 class _InlineQueue:
     """Stands for the queue to that thread: what is put into it is done, in order, within the loop."""
 
-    def __init__(self, loop: VirtualLoop, random: Random) -> None:
+    def __init__(self, loop: VirtualLoop, random: Random, may_crash: Callable[[], bool]) -> None:
         self._loop = loop
         self._random = random
+        self._may_crash = may_crash
         self._free_at = 0.0
 
     def put_nowait(self, item: tuple[Any, Callable[[], Any]]) -> None:
@@ -55,6 +56,8 @@ class _InlineQueue:
 
     def _do(self, item: tuple[Any, Callable[[], Any]]) -> None:
         future, function = item
+        if self._may_crash():
+            return
         try:
             result = function()
         except Exception as error:  # noqa: BLE001 - as the thread does, it hands over whatever it is
@@ -129,8 +132,13 @@ def _watched(disk: Disk, connect: Callable[[], sqlite3.Connection]) -> sqlite3.C
 
 
 @contextmanager
-def inline_databases(loop: VirtualLoop, random: Random, disks: dict[str, Disk]) -> Iterator[None]:
-    """Within, aiosqlite has no threads, and each connection belongs to the disk of the process that opens it."""
+def inline_databases(
+    loop: VirtualLoop, random: Random, disks: dict[str, Disk], may_crash: Callable[[], bool]
+) -> Iterator[None]:
+    """Within, aiosqlite has no threads, and each connection belongs to the disk of the process that opens it.
+
+    ``may_crash`` is asked before each access; when it says yes, the process that wanted it is dead.
+    """
     begin = aiosqlite.core.Connection.__init__
 
     def init(connection: aiosqlite.core.Connection, connect: Any, *arguments: Any, **settings: Any) -> None:
@@ -142,7 +150,7 @@ def inline_databases(loop: VirtualLoop, random: Random, disks: dict[str, Disk]) 
 
     with (
         patch.object(aiosqlite.core, "Thread", _NoThread),
-        patch.object(aiosqlite.core, "SimpleQueue", lambda: _InlineQueue(loop, random)),
+        patch.object(aiosqlite.core, "SimpleQueue", lambda: _InlineQueue(loop, random, may_crash)),
         patch.object(aiosqlite.core.Connection, "__init__", init),
     ):
         yield

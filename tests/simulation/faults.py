@@ -4,6 +4,7 @@
 `UnreliableBus`; faults of processes, hosts and the server are brought about by `tests.simulation.trouble`.
 """
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -52,6 +53,8 @@ class Menu(Struct, frozen=True, kw_only=True):
     leader_change_every_ms: int = 0
     longest_step_back_ms: int = 0
     server_restart_every_ms: int = 0
+    crash_at_disk: int = 0
+    crash_at_bus: int = 0
 
     @classmethod
     def draw(cls, random: Random) -> "Menu":
@@ -86,6 +89,8 @@ class Menu(Struct, frozen=True, kw_only=True):
             leader_change_every_ms=maybe(3_000, 15_000),
             longest_step_back_ms=random.choice((50, 1_000)),
             server_restart_every_ms=maybe(5_000, 20_000),
+            crash_at_disk=maybe(10, 120),
+            crash_at_bus=maybe(10, 80),
         )
 
 
@@ -127,8 +132,10 @@ class UnreliableBus(SimulatedBus):
         loop: VirtualLoop,
         tell: Callable[..., None],
         heard: Callable[[str, str, bytes], None],
+        may_crash: Callable[[Process, int, str], bool],
     ) -> None:
         super().__init__(network, chain, limits, process.name)
+        self._may_crash = may_crash
         self._process = process
         self._loop = loop
         self._tell = tell
@@ -154,6 +161,8 @@ class UnreliableBus(SimulatedBus):
             raise Unreachable("the network does not answer", why="503", operation=operation)
         result = action()
         self._tell(operation, self.name, str(result)[:80] if isinstance(result, int | str) else "")
+        if self._may_crash(self._process, menu.crash_at_bus, "crash at the bus"):
+            await asyncio.Event().wait()
         if operation in {"submit", "publish_feed", "put_blob"} and trouble.happens(menu.duplicate, "duplicate"):
             action()
         if trouble.deaf.get(self.name) or trouble.happens(menu.lost_answer, "lost answer"):

@@ -17,7 +17,10 @@ Scenario = Literal["ordinary", "lost tail", "bit flip"]
 
 
 class Plan(Struct, frozen=True, kw_only=True):
-    """``trouble_ms`` is how long faults go on; ``stay_dead`` of the proposers never come back."""
+    """``trouble_ms`` is how long faults go on; ``stay_dead`` of the proposers never come back.
+
+    ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it.
+    """
 
     seed: int
     scenario: Scenario = "ordinary"
@@ -37,6 +40,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     attempts: int = 2
     inbox_places: int = 200
     inbox_age_s: int = 3_600
+    trusting: bool = False
     menu: Menu = Menu()
 
 
@@ -70,6 +74,7 @@ def draw(seed: int) -> Plan:
         inbox_places=random.choice((20, 200)),
         inbox_age_s=random.choice((15, 3_600, 3_600)),
         menu=Menu.draw(random),
+        trusting=random.random() < 0.5,
     )
 
 
@@ -78,7 +83,7 @@ def genesis_of(plan: Plan) -> Genesis:
     names = [f"signer {index}" for index in range(plan.signers)]
     names += [f"miner {index}" for index in range(len(plan.miners))]
     names += [f"coordinator {index}" for index in range(plan.coordinators)]
-    names += ["wallet", "villain"]
+    names += ["wallet", "villain", "prober"]
     return Genesis(
         chain=CHAIN,
         time_ms=EPOCH_MS - 60_000,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from tests.simulation import checks
 from tests.simulation.byzantine import run_byzantine
-from tests.simulation.clients import Asker, Signer
+from tests.simulation.clients import Asker, Prober, Signer
 from tests.simulation.hostile import Villain
 from tests.simulation.plan import Plan, draw
 from tests.simulation.trouble import Chaos
@@ -25,6 +25,9 @@ from tests.simulation.world import (
 
 CALM_MS = 240_000
 LOOK_EVERY_MS = 250
+# How long a job of the end, or an actor's last word, may take; and a job that can be done may wait, when all is calm.
+PROBE_MS = 60_000
+NEGLECTED_MS = 30_000
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -74,6 +77,7 @@ class Story:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calm_ms = 0
+        self._open_since: dict[str, int] = {}
         plan = world.plan
         everybody = [f"signer {index}" for index in range(plan.signers)] + ["wallet", "stranger"]
         self.signers = [
@@ -92,7 +96,7 @@ class Story:
             world.add(f"observer {index}", run_observer)
         if plan.askers:
             world.add("wallet", run_wallet)
-        self.mortal = list(world.hosts)
+        world.mortal = list(world.hosts)
         for client in (*self.signers, *self.askers):
             world.add(client.name, client.run)
         if plan.hostile:
@@ -101,7 +105,7 @@ class Story:
     async def tell(self) -> None:
         """Trouble first; then calm until everything is done, and the verdict."""
         world, plan = self.world, self.world.plan
-        chaos = Chaos(world, self.mortal, list(world.hosts))
+        chaos = Chaos(world, world.mortal, list(world.hosts))
         starts = world.random("starts")
         for host in world.hosts.values():
             world.loop.call_later(starts.choice((0, 0.05, 1.0)), partial(_start, host))
@@ -117,12 +121,15 @@ class Story:
             if self._is_done() or world.violations:
                 break
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
+            self._look_for_neglected_jobs()
         self.calm_ms = world.loop.now_ms() - calm_since_ms
         if plan.scenario == "lost tail":
             await self._end_of_lost_tail()
             return
         if not self._is_done():
             checks.find_what_is_missing(world, self.signers, self.askers)
+        elif not world.violations:
+            await self._probe()
         hit = await self._flip_bits() if plan.scenario == "bit flip" else 0
         latecomer = world.add("latecomer", run_observer)
         latecomer.start()
@@ -139,6 +146,36 @@ class Story:
         await asyncio.sleep(8)
         world.read_log()
         checks.find_other_ledgers(world)
+
+    async def _probe(self) -> None:
+        """After all the trouble the network still does what it is for, and nobody is left with something undone."""
+        world = self.world
+        if world.plan.miners[:1] == ("honest",):
+            prober = Prober()
+            world.add(prober.name, prober.run).start()
+            await self._until(lambda: prober.is_settled(world), PROBE_MS)
+            if not prober.is_settled(world):
+                world.violate("liveness", f"a job after all the trouble is not settled: {prober.found(world)}")
+        await self._until(lambda: not checks.left_undone(world), PROBE_MS)
+        for left in checks.left_undone(world):
+            world.violate("leftover", f"{left}")
+
+    async def _until(self, reached: Callable[[], bool], longest_ms: int) -> None:
+        for _ in range(longest_ms // LOOK_EVERY_MS):
+            if reached():
+                return
+            await asyncio.sleep(LOOK_EVERY_MS / 1_000)
+
+    def _look_for_neglected_jobs(self) -> None:
+        """In calm no job stays open for long that the honest miner could take."""
+        world, now_ms = self.world, self.world.loop.now_ms()
+        if world.plan.scenario == "lost tail" or world.plan.miners[:1] != ("honest",):
+            return
+        waiting = checks.takeable_jobs(world)
+        self._open_since = {job: self._open_since.get(job, now_ms) for job in waiting}
+        for job, since_ms in self._open_since.items():
+            if now_ms - since_ms > NEGLECTED_MS:
+                world.violate("liveness", f"job {job[:12]} is open, and nobody gives it to a miner that has a place")
 
     async def _flip_bits(self) -> int:
         """One bit of the log; of one node's rows as well, while it is down. Returns which final block is hit."""

@@ -7,7 +7,8 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextvars import Context
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -72,7 +73,9 @@ class SimulatedHost:
 
     def _connect(self, process: Process) -> None:
         world = self.world
-        self.bus = UnreliableBus(world.network, CHAIN, world.limits, process, world.loop, world.tell, world.heard)
+        self.bus = UnreliableBus(
+            world.network, CHAIN, world.limits, process, world.loop, world.tell, world.heard, world.may_crash
+        )
 
     async def _once(self, stop: asyncio.Event) -> None:
         """One try, on a connection of its own, as in `actors.roles.run_role`."""
@@ -123,11 +126,15 @@ class World:
         self.violations: list[str] = []
         self.disks: dict[str, Disk] = {}
         self.hosts: dict[str, SimulatedHost] = {}
+        # Names of the hosts whose processes may crash.
+        self.mortal: list[str] = []
         self.nodes: dict[str, Node] = {}
         self.acknowledged: dict[str, tuple[bytes, int]] = {}
         self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
         self.final: dict[int, tuple[str, str]] = {}
+        # The server's stamps of each block message.
+        self.stamps: dict[bytes, list[int]] = {}
         self.digest = sha256()
         self.events = 0
         self.over = False
@@ -154,10 +161,10 @@ class World:
         self.digest.update(f"{self.loop.now_ms()} {what} {facts}\n".encode())
         self._trace(line)
 
-    def violate(self, what: str) -> None:
-        """Something happened that must not."""
-        self.tell("VIOLATION", what)
-        self.violations.append(what)
+    def violate(self, checker: str, what: str) -> None:
+        """Something happened that must not, as this checker has found."""
+        self.tell("VIOLATION", checker, what)
+        self.violations.append(f"{checker}: {what}")
 
     # What the checkers hear of.
 
@@ -167,7 +174,7 @@ class World:
         expected = {"the actor stops"} | ({"no second vote"} if self.plan.scenario == "lost tail" else set())
         if line["event"] not in expected and not byzantine:
             found = error if isinstance(error, BaseException) else sys.exc_info()[1]
-            self.violate(f"{name} logged: {line} {found!r}")
+            self.violate("errors", f"{name} logged: {line} {found!r}")
 
     def heard(self, name: str, fate: str, data: bytes) -> None:
         """An event was acknowledged, or refused with a reason (``name`` is its id), or a process said a vote (its
@@ -187,11 +194,11 @@ class World:
         found = (final.hash, header.state_root)
         self.tell("final", name, header.height, final.hash[:12], header.state_root[:12])
         if final.executed.state_root != header.state_root:
-            self.violate(f"{name} took block {header.height} with another state root than it has computed")
+            self.violate("agreement", f"{name} took block {header.height} with another state root than it has computed")
         if self.plan.scenario == "lost tail":
             return  # what was final may be gone; `checks` compares at the end
         if self.final.setdefault(header.height, found) != found:
-            self.violate(f"{name} holds another block or root at height {header.height}")
+            self.violate("agreement", f"{name} holds another block or root at height {header.height}")
 
     def chain_log(self) -> SimulatedStream | None:
         """The log as the server has it."""
@@ -244,6 +251,8 @@ class World:
             self._read += 1
             message = log.messages[self._read]
             kind = "block" if message.subject == subjects.block(CHAIN) else "vote"
+            if kind == "block":
+                self.stamps.setdefault(message.data, []).append(message.time_ns // 1_000_000)
             block = self.books.add(kind, message.data)
             if block is not None:
                 self.books.open_since = None
@@ -255,6 +264,25 @@ class World:
         return found
 
     # Hosts.
+
+    def may_crash(self, process: Process | None, rate: int, kind: str) -> bool:
+        """Whether the process is dead from this very moment on, in the middle of what it does. It comes back later."""
+        if process is None or process.dead or process.name not in self.mortal:
+            return False
+        if not self.trouble.happens(rate, kind):
+            return False
+        host, random = self.hosts[process.name], self.random("sudden")
+        host.crash(power=random.random() < 0.3)
+        down_s = random.randint(1, max(self.plan.menu.longest_down_ms, 1)) / 1_000
+        self.loop.call_later(down_s, partial(self._revive, host), context=Context())
+        return True
+
+    def _may_crash_at_disk(self) -> bool:
+        return self.may_crash(CURRENT.get(), self.plan.menu.crash_at_disk, "crash at the disk")
+
+    def _revive(self, host: SimulatedHost) -> None:
+        if not self.trouble.calm and not host.up and host.stopped is None:
+            host.start()
 
     def bury(self) -> None:
         """The end: all power is cut."""
@@ -331,7 +359,7 @@ def simulated(plan: Plan, trace: Callable[[str], None] | None = None) -> Iterato
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         stack.callback(structlog.configure, **settings)
-        stack.enter_context(inline_databases(world.loop, world.random("disk"), world.disks))
+        stack.enter_context(inline_databases(world.loop, world.random("disk"), world.disks, world._may_crash_at_disk))
         stack.enter_context(patch.object(Node, "_take_final", taken))
         stack.enter_context(patch.object(signatures, "_WORTH_A_THREAD", 1_000_000))
         # All nodes check the same signatures; whether one holds follows from its bytes.
