@@ -17,8 +17,10 @@ from events import subjects
 from events.errors import BusError, SequenceGap, Unreachable
 
 SECOND = 1_000_000_000
-# So long a server may take to deliver what it says it has.
+# So long a server may take to deliver what it says it has; it is asked so often, when nothing comes, and waited for.
 STALL_S = 30.0
+LOOK_EVERY_S = 1.0
+LOOK_TIMEOUT_S = 0.5
 FORGET_S = 60  # an ephemeral consumer that nobody asks is removed by the server
 CHAIN_BATCH = 4_096
 INBOX_BATCH = 2_048
@@ -106,6 +108,7 @@ class JetStreamChainReader:
         self._comparing = False
         self._replaced = False
         self._complete = -1  # the sequence that was the log's last when it was looked at
+        self._looked = 0.0
         self._owed: tuple[int, float] = (-1, 0.0)  # what was read when the log had more, and since when
         self._pull: Pull[ChainMessage] = Pull(
             connection,
@@ -121,17 +124,21 @@ class JetStreamChainReader:
 
     async def next(self, limit: int, wait_ms: int) -> list[ChainMessage]:
         messages = await self._pull.next(limit, wait_ms)
-        if not messages and self._complete != self._last:
-            await self._look_for_more()
+        now = asyncio.get_running_loop().time()
+        if messages:
+            self._looked = now
+        elif self._complete != self._last and now - self._looked > LOOK_EVERY_S:
+            self._looked = now
+            await self._look_for_more(now)
         return messages
 
-    async def _look_for_more(self) -> None:
+    async def _look_for_more(self, now: float) -> None:
         """Raises SequenceGap where the server has said for a while that there is more, and does not deliver it."""
         try:
-            info = await stream_state(self._connection, self._chain, "CHAIN")
-        except BusError:
+            info = await self._connection.api(f"STREAM.INFO.{self._stream}", timeout_s=LOOK_TIMEOUT_S)
+        except (ApiError, BusError):
             return
-        last, now = info["state"]["last_seq"], asyncio.get_running_loop().time()
+        last = info["state"]["last_seq"]
         if last <= self._last:
             self._complete = self._last
         elif self._owed[0] != self._last:

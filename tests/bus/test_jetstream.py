@@ -176,6 +176,7 @@ async def test_message_that_was_damaged_on_the_disk(
     """A message that the server cannot read is left out by it, or held back for ever with all that follow: the reader
     says so, and does not go on."""
     monkeypatch.setattr("bus.readers.STALL_S", 0.5)
+    monkeypatch.setattr("bus.readers.LOOK_EVERY_S", 0.1)
     server = EmbeddedServer(tmp_path / "server", sync_interval="always")
     await server.start()
     bus = await JetStreamBus.connect(server.url, "damaged")

@@ -88,6 +88,7 @@ def attempt(chance: Random, directory: Path) -> tuple[str, Verdict]:
 def _judged_soon(directory: Path) -> Verdict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "STALL_S", STALL_S)
+        patch.setattr(readers, "LOOK_EVERY_S", 0.1)
         return asyncio.run(_judged(directory))
 
 
@@ -139,7 +140,7 @@ async def _known(bus: JetStreamBus) -> str | None:
 
 
 async def _follow(bus: JetStreamBus, chain: Chain, roots: list[str]) -> None:
-    """Reads until nothing more is to come. Raises what a node would stop with, and AssertionError for another ledger."""
+    """Reads until nothing is to come. Raises what a node would stop with, and AssertionError for another ledger."""
     reader = await bus.read_chain(0)
     try:
         while reader._complete != reader._last:
