@@ -17,6 +17,8 @@ from events.errors import InvalidAddress, InvalidKey
 USER_PREFIX = 20 << 3
 MULTISIG_PREFIX = 12 << 3
 SEED_PREFIX = 18 << 3
+# Five bits for each kind of key; the last three bits are always zero, so that a seed has one text.
+_SEED_HEAD = bytes([SEED_PREFIX | USER_PREFIX >> 5, (USER_PREFIX & 31) << 3])
 
 EVENT_DOMAIN = b"assay:event:v1\x00"
 BLOCK_DOMAIN = b"assay:block:v1\x00"
@@ -97,7 +99,7 @@ class Key:
         """From an NKey user seed (``SU…``, 58 characters), white space around it allowed. Raises InvalidKey."""
         text = text.strip()
         data = _without_checksum(text, 34)
-        if data is None or data[0] & 0xF8 != SEED_PREFIX or ((data[0] & 7) << 5 | data[1] >> 3) != USER_PREFIX:
+        if data is None or data[:2] != _SEED_HEAD:
             raise InvalidKey(
                 "not an NKey user seed",
                 why="prefix or checksum is wrong",
@@ -107,8 +109,7 @@ class Key:
 
     def seed_text(self) -> str:
         """The NKey user seed (``SU…``): secret."""
-        head = bytes([SEED_PREFIX | USER_PREFIX >> 5, (USER_PREFIX & 31) << 3])
-        return _with_checksum(head + self._secret[:32])
+        return _with_checksum(_SEED_HEAD + self._secret[:32])
 
     def sign(self, message: bytes) -> str:
         """The signature as 86 characters of base64url."""
