@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -72,6 +73,21 @@ class SmallDisk:
 
     def clear(self) -> None:
         (self.path / "filler").unlink(missing_ok=True)
+
+    def cut_power(self) -> None:
+        """What only the memory of this machine held is gone; the disk is as it would be found after a restart.
+
+        Every process that has open files there must have been stopped, and killed by ``kill`` afterwards.
+        """
+        left = self._image.with_suffix(".left")
+        shutil.copyfile(self._image, left)
+        self._left = left
+
+    def restart(self) -> None:
+        """Mounts what `cut_power` has left. No process may be using the disk."""
+        subprocess.run(["umount", str(self.path)], check=True)
+        self._left.replace(self._image)
+        subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], check=True)
 
 
 class Cluster:

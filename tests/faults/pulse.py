@@ -62,6 +62,8 @@ class Pulse:
         self.events = 0
         self.position = 0
         self.heard: list[float] = []
+        # Of each final block, by height.
+        self.hashes: dict[int, str] = {}
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._follow())
@@ -102,6 +104,7 @@ class Pulse:
         self._head, self.height = vote.block, header.height
         self._blocks.clear()
         self._voters.clear()
+        self.hashes[header.height] = vote.block
         self.heard.append(time.monotonic())
         self.events += len(block.events)
         for envelope in block.events:
