@@ -14,6 +14,7 @@ from events.canonical import canonical
 from events.envelope import SignedEvent, parse, wrap
 from events.errors import BusError, TimedOut
 from projections import building
+from projections.contest import Candidate
 from schemas.blocks import SignedVote, Vote
 from schemas.events import TransferSent
 from tests.projections.small_network import key_of
@@ -29,7 +30,7 @@ class ByzantineProposer(Proposer):
         self._random = host.world.random(f"{host.name} misbehaves")
         self._old_votes: list[bytes] = []
 
-    async def _append(self, height: int, data: bytes, after_block: int | None) -> None:
+    async def _append(self, height: int, turn: int, data: bytes, after_block: int | None) -> None:
         spoil = {
             "honest": lambda: [(data, after_block)],
             "equivocates": partial(self._equivocate, data),
@@ -48,7 +49,7 @@ class ByzantineProposer(Proposer):
             self._host.world.trouble.counts[f"byzantine: {kind}"] += 1
         for message, fence in spoil[kind]():
             if fence is not None:
-                await super()._append(height, message, fence)
+                await super()._append(height, turn, message, fence)
                 continue
             self._appended_height, self._appended_ms = height, self._clock.now_ms()
             await self._say("block", message)
@@ -91,7 +92,7 @@ class ByzantineProposer(Proposer):
         built, _ = building.build(self._node.state, header, self._key, events, lambda _: True)
         return [] if built is None else [(built.block_bytes, None)]
 
-    async def _cast(self, signed: SignedVote) -> None:
+    async def _cast(self, signed: SignedVote, candidate: Candidate) -> None:
         kind = self._random.choice(("honest", "honest", "twice", "wrong", "stale", "ahead", "forged", "never"))
         if kind != "honest":
             self._host.world.trouble.counts[f"byzantine: votes {kind}"] += 1
@@ -100,7 +101,7 @@ class ByzantineProposer(Proposer):
         said: list[bytes] = []
         match kind:
             case "honest":
-                await super()._cast(signed)
+                await super()._cast(signed, candidate)
             case "twice":
                 said = [canonical(signed), canonical(sign_vote(elsewhere, self._key))]
             case "wrong":

@@ -100,7 +100,8 @@ class Villain:
 
     async def _wrong_turns(self, host: SimulatedHost, random: Random) -> None:
         """Steps of others' jobs, and an event of another chain."""
-        jobs = list(host.world.books.keeper.jobs) or [digest_of("no job")]
+        keeper = host.world.books.keeper
+        jobs = keeper.unfinished or list(keeper.jobs) or [digest_of("no job")]
         job = random.choice(jobs)
         common = {"chain": CHAIN, "sender": host.key.address, "gas_price": 1}
         for record in (

@@ -19,7 +19,8 @@ Scenario = Literal["ordinary", "lost tail", "bit flip"]
 class Plan(Struct, frozen=True, kw_only=True):
     """``trouble_ms`` is how long faults go on; ``stay_dead`` of the proposers never come back.
 
-    ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it.
+    ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it. ``patience_ms`` is how
+    long the rules wait for a result, and for a verdict.
     """
 
     seed: int
@@ -41,6 +42,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     inbox_places: int = 200
     inbox_age_s: int = 3_600
     trusting: bool = False
+    patience_ms: int = 20_000
     menu: Menu = Menu()
 
 
@@ -75,6 +77,7 @@ def draw(seed: int) -> Plan:
         inbox_age_s=random.choice((15, 3_600, 3_600)),
         menu=Menu.draw(random),
         trusting=random.random() < 0.5,
+        patience_ms=random.choice((2_000, 20_000)),
     )
 
 
@@ -91,8 +94,8 @@ def genesis_of(plan: Plan) -> Genesis:
         parameters=parameters(
             max_block_events=plan.block_events,
             max_attempts=plan.attempts,
-            reveal_timeout_ms=15_000,
-            verify_timeout_ms=20_000,
+            reveal_timeout_ms=plan.patience_ms,
+            verify_timeout_ms=plan.patience_ms,
         ),
         allocations=tuple(
             Allocation(address=address, balance=COINS) for address in sorted(key_of(name).address for name in names)
