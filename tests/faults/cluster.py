@@ -25,16 +25,23 @@ from tests.faults.proxy import Line
 
 SERVERS = (1, 2, 3)
 START_S = 30.0
+# Below those that systems give to outgoing connections.
+PORTS = range(20_000, 32_000)
 API_S = 5.0
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on at this moment."""
+    """Ports that nobody uses at this moment, and that the system gives to nobody while their server is down."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in Random().sample(PORTS, 1_000):
+            each = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise AssertionError("no port is free")
 
 
 class SmallDisk:
@@ -97,8 +104,9 @@ class Cluster:
         self.directory = directory
         self.small_disk = small_disk
         self._processes: dict[int, BoundProcess] = {}
-        self._client_ports = dict(zip(SERVERS, free_ports(3), strict=True))
-        self._route_ports = dict(zip(SERVERS, free_ports(3), strict=True))
+        ports = free_ports(6)
+        self._client_ports = dict(zip(SERVERS, ports[:3], strict=True))
+        self._route_ports = dict(zip(SERVERS, ports[3:], strict=True))
         self.to_clients = {server: Line(self._client_ports[server]) for server in SERVERS}
         self.routes = {(one, other): Line(self._route_ports[other]) for one, other in permutations(SERVERS, 2)}
         self._lines = contextlib.AsyncExitStack()
