@@ -84,9 +84,9 @@ class Bookkeeper:
     def _book(self, block: dict[str, Any]) -> None:
         header = block["header"]
         self.height, self.time_ms = header["height"], header["time_ms"]
-        for _, job in sorted((job["deadline"], name) for name, job in self.jobs.items() if job["deadline"]):
-            if (self.jobs[job]["deadline"] or self.time_ms) <= self.time_ms:
-                self._deadline_passed(job)
+        due = sorted((job["deadline"], name) for name, job in self.jobs.items() if self._is_late(job))
+        for _, job in due[: self.parameters["max_block_events"]]:
+            self._deadline_passed(job)
         fees = 0
         for envelope in block["events"]:
             event = envelope["body"]
@@ -136,7 +136,12 @@ class Bookkeeper:
             return False
         work = job["event"]["work"]
         units = -(-work["a"]["rows"] * work["a"]["columns"] * work["b"]["columns"] // 1_000_000)
-        free = job["state"] == "open" and event["miner"] not in job["tried"] and miner["running"] < miner["capacity"]
+        free = (
+            job["state"] == "open"
+            and not self._is_late(job)
+            and event["miner"] not in job["tried"]
+            and miner["running"] < miner["capacity"]
+        )
         if not free or event["price"] != units * miner["price"] or event["price"] > job["event"]["escrow"]:
             return False
         miner["running"] += 1
@@ -152,7 +157,7 @@ class Bookkeeper:
 
     def _step(self, event: dict[str, Any], before: str, after: str, timeout: str) -> bool:
         job = self.jobs.get(event["job"])
-        if job is None or job["state"] != before or job["miner"] != event["sender"]:
+        if job is None or job["state"] != before or job["miner"] != event["sender"] or self._is_late(job):
             return False
         job |= {"state": after, "deadline": self.time_ms + self.parameters[timeout]}
         return True
@@ -160,6 +165,8 @@ class Bookkeeper:
     def _job_settled(self, event: dict[str, Any], name: str) -> bool:
         job = self.jobs.get(event["job"])
         if job is None or job["state"] != "revealed" or event["sender"] not in self.genesis["coordinators"]:
+            return False
+        if self._is_late(job):
             return False
         share = job["price"] * self.parameters["coordinator_bps"] // 10_000
         self._move(share, event["job"], event["sender"])
@@ -191,6 +198,10 @@ class Bookkeeper:
             return False
         self._end(event["job"], "cancelled")
         return True
+
+    def _is_late(self, job: dict[str, Any]) -> bool:
+        """Its deadline has come, and a later block than this one may be the first to have room to act on it."""
+        return job["deadline"] is not None and job["deadline"] <= self.time_ms
 
     def _deadline_passed(self, name: str) -> None:
         job = self.jobs[name]

@@ -74,8 +74,6 @@ def _check_stops(world: World, may_stop: frozenset[str]) -> None:
 
 def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
     """Compares the log, the books and what the nodes believe."""
-    for problem in world.books.problems:
-        world.violate("books", problem)
     for failure in world.loop.failures:
         world.violate(
             "failures", f"a failure that nobody handled: {failure.get('message')}: {failure.get('exception')!r}"

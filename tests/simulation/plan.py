@@ -19,8 +19,8 @@ Scenario = Literal["ordinary", "lost tail", "bit flip"]
 class Plan(Struct, frozen=True, kw_only=True):
     """``trouble_ms`` is how long faults go on; ``stay_dead`` of the proposers never come back.
 
-    ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it. ``patience_ms`` is how
-    long the rules wait for a result, and for a verdict.
+    ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it. ``patience_ms`` is
+    how long the rules wait for a result, and for a verdict.
     """
 
     seed: int

@@ -256,6 +256,7 @@ class World:
             if kind == "block":
                 self.stamps.setdefault(message.data, []).append(message.time_ns // 1_000_000)
             block = self.books.add(kind, message.data)
+            self._note_problems()
             if block is not None:
                 self.books.open_since = None
             elif kind == "block" and self.books.open_since is None:
@@ -264,6 +265,12 @@ class World:
                 found.append(block)
                 self.events += len(block.events)
         return found
+
+    def _note_problems(self) -> None:
+        """A log that lost its tail may contradict what it said before."""
+        problems, self.books.problems = self.books.problems, []
+        for problem in problems if self.plan.scenario != "lost tail" else []:
+            self.violate("books", problem)
 
     # Hosts.
 
