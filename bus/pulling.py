@@ -156,6 +156,10 @@ class Pull(Generic[Item]):
     def _line_broke(self) -> None:
         self._suspect("the line broke")
 
+    def doubt(self, reason: str) -> None:
+        """Has the consumer opened anew from where the reader stands."""
+        self._suspect(reason)
+
     def _suspect(self, reason: str) -> None:
         self._doubt = self._doubt or reason
         self._wake.set()

@@ -21,6 +21,9 @@ SECOND = 1_000_000_000
 STALL_S = 30.0
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 0.5
+# Chance puts a reader on one of the copies that a cluster keeps: with three, all of these are the same one in half a
+# million cases.
+COPIES_TRIED = 12
 FORGET_S = 60  # an ephemeral consumer that nobody asks is removed by the server
 CHAIN_BATCH = 4_096
 INBOX_BATCH = 2_048
@@ -53,8 +56,11 @@ async def _info(connection: Connection, stream: str) -> dict[str, Any]:
         raise Unreachable(f"this server has no stream {stream} yet", why=error.description) from error
 
 
-async def open_ephemeral(connection: Connection, stream: str, after: int, subject: str | None = None) -> str:
-    """A consumer without acknowledgements that starts behind ``after`` and is forgotten when nobody uses it."""
+async def open_ephemeral(
+    connection: Connection, stream: str, after: int, subject: str | None = None
+) -> tuple[str, str]:
+    """A consumer without acknowledgements that starts behind ``after`` and is forgotten when nobody uses it; and the
+    server of a cluster that chance has put it on, which reads its own copy of the stream."""
     name = _names.next().decode()
     config: dict[str, Any] = {
         "name": name,
@@ -71,12 +77,12 @@ async def open_ephemeral(connection: Connection, stream: str, after: int, subjec
         config["filter_subject"] = subject
         api_subject = f"{api_subject}.{subject}"
     try:
-        await connection.api(api_subject, {"stream_name": stream, "config": config, "action": "create"})
+        info = await connection.api(api_subject, {"stream_name": stream, "config": config, "action": "create"})
     except ApiError as error:
         if error.number == STREAM_MISSING:
             raise Unreachable(f"this server has no stream {stream} yet") from error
         raise BusError(f"the NATS server refuses a consumer of {stream}", why=error.description) from error
-    return name
+    return name, info.get("cluster", {}).get("leader", "")
 
 
 async def forget(connection: Connection, stream: str, consumer: str) -> None:
@@ -93,6 +99,9 @@ class JetStreamChainReader:
 
     A server that has lost its newest messages uses their sequences again. So whenever it may have been away, the last
     message that was read is read once more, and has to be the same.
+
+    In a cluster one server's copy may have a hole, where its disk was damaged: NATS neither notices nor heals it. Then
+    the log is read from another copy.
     """
 
     def __init__(self, connection: Connection, chain: str, limits: Limits, after: int) -> None:
@@ -104,6 +113,8 @@ class JetStreamChainReader:
         self._created: str | None = None
         self._deliveries = 0
         self._jumped = False
+        self._server = ""
+        self._holes = 0  # copies that did not have the next message, one after the other
         self._newest: bytes | None = None  # what was read under `_last`
         self._comparing = False
         self._replaced = False
@@ -143,10 +154,21 @@ class JetStreamChainReader:
             self._complete = self._last
         elif self._owed[0] != self._last:
             self._owed = (self._last, now)
+        elif now - self._owed[1] > STALL_S and self._try_another_copy(info):
+            self._owed = (-1, 0.0)
+            self._pull.doubt("the log is not delivered to its end")
         elif now - self._owed[1] > STALL_S:
             why = f"the server says that the log ends at {last}, and does not deliver the next one"
             hint = "The server's files are damaged. Compare with another copy of the log before you go on."
             raise SequenceGap(f"the log has no message {self._last + 1}", why=why, hint=hint, after=self._last)
+
+    def _try_another_copy(self, info: dict[str, Any]) -> bool:
+        """Whether there are others, and not all of them seem to lack the next message."""
+        self._holes += 1
+        if info["config"]["num_replicas"] == 1 or self._holes > COPIES_TRIED:
+            return False
+        log.warning("message_missing_in_a_copy", sequence=self._last + 1, stream=self._stream, server=self._server)
+        return True
 
     async def close(self) -> None:
         await self._pull.close()
@@ -166,11 +188,13 @@ class JetStreamChainReader:
         if self._replaced:
             why = f"message {self._last} is another one than was read before"
             raise SequenceGap("the log was rewritten", why=why, hint=hint, after=self._last)
-        if self._jumped or (first > self._last + 1):
+        jumped, self._jumped = self._jumped, False
+        if first > self._last + 1 or (jumped and not self._try_another_copy(info)):
             raise SequenceGap(f"the log has no message {self._last + 1}", hint=hint, after=self._last)
         self._comparing = self._newest is not None
         self._deliveries = 0
-        return await open_ephemeral(self._connection, self._stream, self._last - self._comparing)
+        consumer, self._server = await open_ephemeral(self._connection, self._stream, self._last - self._comparing)
+        return consumer
 
     def _accept(self, message: Msg) -> ChainMessage | None:
         position = position_of(message.reply)
@@ -186,7 +210,7 @@ class JetStreamChainReader:
             # it is gone or damaged: a hole. Where it does not, a delivery was lost, and is asked for again.
             self._jumped = position.delivery == before + 1
             raise Doubt(f"sequence {position.sequence} after {self._last}")
-        self._last, self._newest = position.sequence, message.data
+        self._last, self._newest, self._holes = position.sequence, message.data, 0
         kind = self._kinds.get(message.subject)
         if kind is None:
             raise Doubt(f"a message of {message.subject} in the log")
@@ -233,7 +257,8 @@ class FilteredReader(Generic[Item]):
         if self._last:
             # A server that has lost its newest messages gives their sequences to others.
             self._last = min(self._last, (await _info(self._connection, self._stream))["state"]["last_seq"])
-        return await open_ephemeral(self._connection, self._stream, self._last, self._subject)
+        consumer, _ = await open_ephemeral(self._connection, self._stream, self._last, self._subject)
+        return consumer
 
     def _accept(self, message: Msg) -> Item | None:
         position = position_of(message.reply)

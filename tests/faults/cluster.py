@@ -181,12 +181,12 @@ jetstream {{
 """)
         self._processes[server] = BoundProcess([str(find_binary()), "--config", str(home / "nats-server.conf")])
 
-    async def end(self, server: int) -> None:
-        """``kill -9``."""
+    async def end(self, server: int, number: int = signal.SIGKILL) -> None:
+        """``kill -9``, or an orderly end."""
         process = self._processes.pop(server, None)
         if process is None:
             return
-        process.signal(signal.SIGKILL)
+        process.signal(number)
         while process.running():  # noqa: ASYNC110  a process has no event
             await asyncio.sleep(0.002)
         process.released()
@@ -265,6 +265,13 @@ jetstream {{
             data[index] ^= 0xFF
         path.write_bytes(data)
         return f"{path.name} at {place} of {len(data)}"
+
+    async def empty(self, server: int) -> None:
+        """What an operator does with a server whose copy is damaged: it starts with nothing, and gets all anew."""
+        await self.end(server)
+        shutil.rmtree(self.store(server))
+        self.spawn(server)
+        await self.until_ready()
 
     async def copies(self, chain: str) -> dict[int, str]:
         """A digest of the whole log as each server has it: as its leader, it is asked for each message."""

@@ -13,6 +13,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from random import Random
@@ -57,6 +58,7 @@ class Report(Struct):
     stops: list[str]
     starts: int
     copies_agree: bool
+    copies_damaged: list[str]
 
 
 @contextlib.asynccontextmanager
@@ -147,7 +149,7 @@ async def run(directory: Path, seconds: float, seed: int, rate: float = RATE, re
             telling.cancel()
         await cluster.until_whole(devnet.chain)
         messages = await export(watching, devnet, directory / "log.ndjson")
-        copies = await cluster.copies(devnet.chain)
+        damaged, copies = await healed(cluster, devnet.chain)
         await watching.close()
         await asyncio.sleep(WRITE_S)
         stops = stopped(devnet)
@@ -174,7 +176,21 @@ async def run(directory: Path, seconds: float, seed: int, rate: float = RATE, re
             stops,
             starts,
             len(set(copies.values())) == 1,
+            damaged,
         )
+
+
+async def healed(cluster: Cluster, chain: str) -> tuple[list[str], dict[int, str]]:
+    """Which servers' copies of the log had a hole, and the digests of all copies when those have been made anew."""
+    copies = await cluster.copies(chain)
+    right, _ = Counter(copies.values()).most_common(1)[0]
+    damaged = [server for server, found in copies.items() if found != right]
+    for server in damaged:
+        await cluster.empty(server)
+        await asyncio.sleep(WRITE_S)
+        await cluster.until_whole(chain)
+    after = await cluster.copies(chain) if damaged else copies
+    return [f"nats-{server}" for server in damaged], after if right in after.values() else {**after, 0: right}
 
 
 def stopped(devnet: Devnet) -> list[str]:
@@ -214,6 +230,7 @@ def show(report: Report) -> None:
         f"jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
         f"slowest recovery {report.slowest_recovery_s:.1f} s; "
         f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
+        f"{', made anew: ' + ', '.join(report.copies_damaged) if report.copies_damaged else ''}"
     )
     for violation in verdict.violations:
         print("VIOLATION:", violation)
