@@ -52,6 +52,17 @@ def translated(what: str) -> Iterator[None]:
         raise Unreachable(f"{what}: the NATS server does not answer", why=str(error)) from error
 
 
+def stay_cancelled() -> None:
+    """Raises CancelledError in a task that was cancelled and does not know.
+
+    nats-py waits by `asyncio.wait_for`, which until Python 3.12 forgets a cancellation that comes together with the
+    answer. The task would go on for ever, and whoever cancelled it would wait as long.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 class Connection:
     """``client`` is nats-py's. Those in ``on_disconnect`` are called when the line breaks, before it comes back."""
 
@@ -143,7 +154,9 @@ class Connection:
         deadline = loop.time() + timeout_s
         await self.wait_until_up(timeout_s)
         with translated(subject):
-            return await self.client.request(subject, data, timeout=max(0.001, deadline - loop.time()))
+            answer = await self.client.request(subject, data, timeout=max(0.001, deadline - loop.time()))
+        stay_cancelled()
+        return answer
 
     async def api(self, subject: str, body: Any = None, timeout_s: float = API_TIMEOUT_S) -> dict[str, Any]:
         """Asks ``$JS.API.<subject>``; tries again while the server starts. Raises ApiError, Unreachable."""

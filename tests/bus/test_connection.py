@@ -1,0 +1,27 @@
+"""The connection, where nats-py needs watching."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from bus.connection import Connection
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_forgotten() -> None:
+    """Whoever is cancelled while a question is answered ends, and does not go on."""
+    answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def request(*_: Any, timeout: float) -> str:
+        return await asyncio.wait_for(answer, timeout)
+
+    client = cast(Any, SimpleNamespace(request=request, is_closed=False))
+    connection = Connection(client, "test")
+    connection._up.set()
+    asking = asyncio.create_task(connection.request("subject", b"", 1.0))
+    await asyncio.sleep(0)
+    answer.set_result("here it is")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
