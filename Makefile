@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim fuzz tamper coverage lock install clean
+.PHONY: help demo test lint format bench sim mutations fuzz tamper coverage lock install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -50,6 +50,9 @@ faults: $(INSTALLED) ## five minutes of faults on three NATS servers with all ac
 
 sim: $(INSTALLED) ## the simulated network under 500 seeds of faults (ARGS="--seeds 0:10000" for more)
 	$(BIN)/python -m tests.simulation.run $(ARGS)
+
+mutations: $(INSTALLED) ## plant defects into the running code; the simulation finds each (ARGS="--seeds 0:1000")
+	$(BIN)/python -m tests.simulation.mutations $(ARGS)
 
 fuzz: $(INSTALLED) ## 100,000 nearly right inputs for every parser (ARGS="--executions 1000000 --parser npy")
 	$(BIN)/python -m tests.fuzz.run $(ARGS)

@@ -49,7 +49,7 @@ def find_other_ledgers(world: World) -> None:
     check_honesty(world)
     _check_audit(world)
     hashes = {block.header["height"]: block.hash for block in world.books.blocks}
-    _check_stops(world, frozenset(world.hosts))
+    check_stops(world, frozenset(world.hosts))
     for name, node in world.nodes.items():
         if node.height in hashes and hashes[node.height] != node.chain.head_hash:
             world.violate(
@@ -65,7 +65,7 @@ def find_undetected(world: World, latecomer: SimulatedHost, hit: int) -> None:
         world.violate("flipped bits", f"a flipped bit in block {hit} was found at height {latecomer.stopped.height}")
 
 
-def _check_stops(world: World, may_stop: frozenset[str]) -> None:
+def check_stops(world: World, may_stop: frozenset[str]) -> None:
     """Nobody stops but those that have a reason to, with a clear message."""
     for host in world.hosts.values():
         if host.stopped is not None and (host.name not in may_stop or not isinstance(host.stopped, CLEAR)):
@@ -213,7 +213,7 @@ def _check_nodes(world: World) -> None:
         if believed is not None and believed != (block.hash, block.header["state_root"]):
             world.violate("agreement", f"nodes hold another block at height {height} than the log")
     flipped = world.plan.scenario == "bit flip"
-    _check_stops(world, frozenset(world.hosts) if flipped else frozenset())
+    check_stops(world, frozenset(world.hosts) if flipped else frozenset())
     for name, node in world.nodes.items():
         state = node.state
         if node.height != head.height:

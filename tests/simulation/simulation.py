@@ -121,7 +121,9 @@ class Story:
             if self._is_done() or world.violations:
                 break
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
-            self._look_for_neglected_jobs()
+            if plan.scenario != "lost tail":
+                checks.check_stops(world, frozenset())
+                self._look_for_neglected_jobs()
         self.calm_ms = world.loop.now_ms() - calm_since_ms
         if plan.scenario == "lost tail":
             await self._end_of_lost_tail()
@@ -169,7 +171,7 @@ class Story:
     def _look_for_neglected_jobs(self) -> None:
         """In calm no job stays open for long that the honest miner could take."""
         world, now_ms = self.world, self.world.loop.now_ms()
-        if world.plan.scenario == "lost tail" or world.plan.miners[:1] != ("honest",):
+        if world.plan.miners[:1] != ("honest",):
             return
         waiting = checks.takeable_jobs(world)
         self._open_since = {job: self._open_since.get(job, now_ms) for job in waiting}
