@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import nats
 import nats.errors
+from msgspec import Struct
 
 from bus.bound_process import BoundProcess
 from bus.server import MAX_PAYLOAD, find_binary
@@ -42,6 +43,13 @@ def free_ports(count: int) -> list[int]:
             if len(found) == count:
                 return found
     raise AssertionError("no port is free")
+
+
+class Copy(Struct, frozen=True):
+    """A server's copy of the log: a digest of what is there, and which messages are not."""
+
+    digest: str
+    missing: list[int]
 
 
 class SmallDisk:
@@ -273,34 +281,55 @@ jetstream {{
         self.spawn(server)
         await self.until_ready()
 
-    async def copies(self, chain: str) -> dict[int, str]:
-        """A digest of the whole log as each server has it: as its leader, it is asked for each message."""
+    async def lead(self, chain: str, server: int) -> None:
+        """Has this server lead the log. Raises TimeoutError."""
+        async with asyncio.timeout(START_S):
+            while await self.leader(chain) != server:
+                with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                    body = {"placement": {"preferred": f"nats-{server}"}}
+                    await self.ask(f"STREAM.LEADER.STEPDOWN.{stream(chain, 'CHAIN')}", body)
+                await asyncio.sleep(0.5)
+
+    async def copies(self, chain: str) -> dict[int, Copy]:
+        """The log as each server has it: as its leader, it is asked for each message."""
         found = {}
-        name = stream(chain, "CHAIN")
         for server in SERVERS:
-            async with asyncio.timeout(START_S):
-                while await self.leader(chain) != server:
-                    with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                        body = {"placement": {"preferred": f"nats-{server}"}}
-                        await self.ask(f"STREAM.LEADER.STEPDOWN.{name}", body)
-                    await asyncio.sleep(0.5)
+            await self.lead(chain, server)
             async with self.operator() as client:
-                found[server] = await _digest(client, name)
+                found[server] = await _copy(client, stream(chain, "CHAIN"))
         return found
 
+    async def heal(self, chain: str) -> tuple[list[int], dict[int, Copy]]:
+        """Which servers' copies have holes, and all copies when those were made anew from a whole one."""
+        copies = await self.copies(chain)
+        whole = [server for server, copy in copies.items() if not copy.missing]
+        damaged = [server for server in copies if server not in whole]
+        if not damaged or not whole:
+            return damaged, copies
+        for server in damaged:
+            await self.lead(chain, whole[0])
+            await self.empty(server)
+            await asyncio.sleep(2.0)
+            await self.until_whole(chain)
+        return damaged, await self.copies(chain)
 
-async def _digest(client: Any, name: str) -> str:
+
+async def _copy(client: Any, name: str) -> Copy:
     state = json.loads((await client.request(f"$JS.API.STREAM.INFO.{name}", b"", API_S)).data)["state"]
     digest = sha256()
-    for first in _hundreds(state["last_seq"]):
+    missing = []
+    for sequences in _hundreds(state["last_seq"]):
         asked = [
             client.request(f"$JS.API.STREAM.MSG.GET.{name}", json.dumps({"seq": sequence}).encode(), API_S)
-            for sequence in first
+            for sequence in sequences
         ]
-        for answer in await asyncio.gather(*asked):
-            message = json.loads(answer.data).get("message", {})
-            digest.update(json.dumps([message.get(key) for key in ("seq", "subject", "data")]).encode())
-    return digest.hexdigest()
+        for sequence, answer in zip(sequences, await asyncio.gather(*asked), strict=True):
+            message = json.loads(answer.data).get("message")
+            if message is None:
+                missing.append(sequence)
+            else:
+                digest.update(json.dumps([message[key] for key in ("seq", "subject", "data")]).encode())
+    return Copy(digest.hexdigest(), missing)
 
 
 def _hundreds(last: int) -> Iterator[range]:

@@ -53,6 +53,7 @@ class Menu:
         }
         if cluster.small_disk is not None:
             self._kinds["full disk"] = self._full_disk
+        self._bad_disk = random.choice(SERVERS)
         self._deck: list[str] = []
         self._actors: list[str] = []
         self.faults: list[Fault] = []
@@ -161,7 +162,8 @@ class Menu:
         return kind
 
     async def _corrupt(self) -> str:
-        server = self._any()
+        """One server has the bad disk: NATS does not heal what it loses, so nobody may lose another copy meanwhile."""
+        server = self._bad_disk
         await self._cluster.end(server)
         where = self._cluster.flip_bytes(server, self._devnet.chain, self._random)
         await self._for_a_while()
