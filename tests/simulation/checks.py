@@ -87,7 +87,8 @@ def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[As
     _check_nodes(world)
     _check_acknowledged(world)
     if world.plan.scenario != "bit flip":
-        _check_feeds(world)
+        for fault in _faults_of_feeds(world):
+            world.violate("feeds", fault)
     for asker in askers:
         for key in asker.wanted:
             if world.books.memos[key] > 1:
@@ -153,8 +154,20 @@ def _check_times(world: World) -> None:
             world.violate("times", f"block {block.header['height']} is {distance_ms} ms from the server's time")
 
 
-def _check_feeds(world: World) -> None:
+def all_have_heard(world: World) -> bool:
+    """Whether every node that is up is at the head of the log, and every feed is complete."""
+    world.read_log()
+    head, alive = world.books.keeper.height, [host for host in world.hosts.values() if host.up]
+    reading = [
+        host.name for host in alive if host.name.startswith(("proposer", "coordinator", "observer", "latecomer"))
+    ]
+    at_head = all(name in world.nodes and world.nodes[name].height == head for name in reading)
+    return at_head and not _faults_of_feeds(world)
+
+
+def _faults_of_feeds(world: World) -> list[str]:
     """Whoever has an event in a final block finds the block in its feed, and the blocks there in their order."""
+    found: list[str] = []
     feeds = world.network.streams[subjects.stream(CHAIN, "FEED")]
     wanted: dict[str, set[int]] = {}
     for block in world.books.blocks:
@@ -165,9 +178,10 @@ def _check_feeds(world: World) -> None:
         told = [json.loads(message.data)["height"] for message in feeds.of_subject(subject, 0)]
         firsts = list(dict.fromkeys(told))
         if missing := heights - set(told):
-            world.violate("feeds", f"{address[:8]} was not told of blocks {sorted(missing)}")
+            found.append(f"{address[:8]} was not told of blocks {sorted(missing)}")
         elif firsts != sorted(firsts):
-            world.violate("feeds", f"{address[:8]} was told of blocks in disorder: {firsts}")
+            found.append(f"{address[:8]} was told of blocks in disorder: {firsts}")
+    return found
 
 
 def takeable_jobs(world: World) -> list[str]:

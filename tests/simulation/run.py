@@ -60,7 +60,8 @@ def _many(seeds: range, processes: int) -> int:
         for done, result in enumerate(pool.imap_unordered(_safely, seeds, chunksize=1), 1):
             if isinstance(result, tuple):
                 failed += 1
-                print(f"seed {result[0]} broke:\n{result[1]}", flush=True)
+                print(f"seed {result[0]} broke:\n{result[1]}")
+                print(f"    python -m tests.simulation.run --seed {result[0]} --trace", flush=True)
             else:
                 total.update(ms=result.virtual_ms, events=result.events, blocks=result.blocks)
                 longest_calm_ms = max(longest_calm_ms, result.calm_ms)

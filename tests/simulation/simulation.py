@@ -135,8 +135,7 @@ class Story:
         hit = await self._flip_bits() if plan.scenario == "bit flip" else 0
         latecomer = world.add("latecomer", run_observer)
         latecomer.start()
-        await asyncio.sleep(8)
-        world.read_log()
+        await self._until(lambda: latecomer.stopped is not None or checks.all_have_heard(world), 8_000)
         if plan.scenario == "bit flip":
             checks.find_undetected(world, latecomer, hit)
         checks.find_violations(world, self.signers, self.askers)
