@@ -130,7 +130,7 @@ async def test_a_server_that_has_lost_its_newest_messages_gets_them_back(
         if nodes == "die too":
             await asyncio.gather(*(devnet.restart(name) for name in devnet.plan.actors()))
         await check(devnet, before, tmp_path)
-        # Ten were made after the copy as far as the pulse had heard; the stopped server may have been a few ahead of it.
+        # Ten came after the copy as far as the pulse had heard; the stopped server may have been a few ahead of it.
         assert put_back(devnet) >= 5
 
 
