@@ -163,7 +163,9 @@ class Cluster:
         return self.directory / f"nats-{server}" / "nats-server.log"
 
     def spawn(self, server: int) -> None:
-        """Starts a server on what its store holds."""
+        """Starts a server on what its store holds, unless it runs."""
+        if server in self._processes:
+            return
         home = self.directory / f"nats-{server}"
         home.mkdir(parents=True, exist_ok=True)
         routes = [f'"nats-route://127.0.0.1:{line.port}"' for (one, _), line in self.routes.items() if one == server]
@@ -200,7 +202,9 @@ jetstream {{
         process.released()
 
     def signal(self, server: int, number: int) -> None:
-        self._processes[server].signal(number)
+        """Does nothing to a server that is down."""
+        if server in self._processes:
+            self._processes[server].signal(number)
 
     # What an operator does. Not through the lines.
 
