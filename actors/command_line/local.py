@@ -1,10 +1,12 @@
 """``assay devnet`` and ``assay demo``: a network on this machine."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,9 +50,11 @@ async def stay(network: Devnet, output: Output, value: Facts, facts: Facts) -> N
     """Prints what a network is, tells what to do next with it, and returns at Ctrl-C."""
     context = enter(network)
     try:
-        output.one(value, facts)
-        tell_next(output)
-        await until_interrupted()
+        # Before anything is printed: who reads the banner may interrupt at once.
+        with interrupted() as stop:
+            output.one(value, facts)
+            tell_next(output)
+            await stop.wait()
         output.note("stopping")
     finally:
         leave(context, network)
@@ -79,15 +83,18 @@ def leave(context: Path, network: Devnet) -> None:
         context.unlink(missing_ok=True)
 
 
-async def until_interrupted() -> None:
-    """Returns at Ctrl-C or SIGTERM."""
+@contextlib.contextmanager
+def interrupted() -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C or SIGTERM sets."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
 
 def banner(network: Devnet) -> tuple[Facts, Facts]:

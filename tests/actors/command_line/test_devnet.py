@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.command_line.local import banner, stay
+from actors.command_line.options import DISPLAY
+from actors.command_line.output import Output
 from actors.devnet import ActorFailed, Devnet
 from actors.devnet_files import Files, Plan
 from bus.jetstream import JetStreamBus
@@ -106,6 +109,18 @@ def test_ctrl_c_ends_a_devnet_within_two_seconds(tmp_path: Path) -> None:
         assert not (devnet.home / "context.json").exists()
     finally:
         devnet.close()
+
+
+async def test_ctrl_c_while_the_banner_is_printed_ends_it_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the first line may interrupt before the rest of it is written."""
+    monkeypatch.setenv("ASSAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(Output, "one", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    async with Devnet(None, SMALL) as devnet:
+        async with asyncio.timeout(10):
+            await stay(devnet, Output(DISPLAY), *banner(devnet))
+        assert not (tmp_path / "home" / "context.json").exists()
 
 
 def test_the_processes_die_with_a_killed_devnet(tmp_path: Path) -> None:
