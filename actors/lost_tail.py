@@ -19,6 +19,7 @@ from projections.read_model_kept import block_sequence
 PATIENCE_MS: Final = 12_000
 LOOK_MS: Final = 500
 READ_MS: Final = 5_000
+READ_AT_ONCE: Final = 256
 
 
 async def first_lost(bus: Bus, clock: Clock, model: ReadModel, restored: Restored, head_hash: str) -> int | None:
@@ -32,8 +33,7 @@ async def first_lost(bus: Bus, clock: Clock, model: ReadModel, restored: Restore
     while await bus.chain_end() < restored.position and waited_ms < PATIENCE_MS:
         await clock.sleep_ms(LOOK_MS)
         waited_ms += LOOK_MS
-    message = await _message(bus, restored.position)
-    if message is not None and is_vote_for(message, head_hash):
+    if await _is_still_final(bus, model, restored, restored.head.height, head_hash):
         return None
     await (await bus.read_chain(0)).close()
     # What was lost is an end, so the blocks that are still there are a beginning.
@@ -48,6 +48,29 @@ async def first_lost(bus: Bus, clock: Clock, model: ReadModel, restored: Restore
             height = middle - 1
     # Of the last block that is there the votes may be gone.
     return max(there, 1)
+
+
+async def _is_still_final(bus: Bus, model: ReadModel, restored: Restored, height: int, head_hash: str) -> bool:
+    """Whether the log makes the head final at the same place as before, with the same votes.
+
+    One message does not tell: who says a vote again after the loss may put it where another vote was.
+    """
+    if await bus.chain_end() < restored.position:
+        return False
+    # Votes may come before their block, but not before the block of the height before.
+    at = (await model.read(partial(block_sequence, height=height - 1)))[0] if height > 1 else 0
+    said: list[str] = []
+    reader = await bus.read_chain(at)
+    try:
+        while at < restored.position:
+            messages = await reader.next(min(READ_AT_ONCE, restored.position - at), READ_MS)
+            if not messages:
+                raise Unreachable(f"the NATS server does not give message {at + 1} of the log")
+            said += [decode_vote(each.data).sig for each in messages if is_vote_for(each, head_hash)]
+            at = messages[-1].sequence
+    finally:
+        await reader.close()
+    return is_vote_for(messages[-1], head_hash) and all(vote.sig in said for vote in restored.votes)
 
 
 async def _message(bus: Bus, sequence: int) -> ChainMessage | None:

@@ -103,7 +103,7 @@ class Node:
         self.last_block = 0
         self.kept: dict[int, Kept] = {}
         self._held = 0
-        self._newest: bytes | None = None
+        self._newest: tuple[bytes, int] | None = None
         self._compared = 0
         self.folded = Milestone(0)
         self.written = Milestone(0)
@@ -193,7 +193,8 @@ class Node:
         if self._newest is None:
             same, what = is_vote_for(message, self.chain.head_hash), f"the vote that made block {self.height} final"
         else:
-            same, what = message.data == self._newest, "what was read before"
+            # A vote that is said again has the same bytes, and another time.
+            same, what = (message.data, message.time_ns) == self._newest, "what was read before"
         if not same:
             raise SequenceGap(
                 "the log was rewritten",
@@ -326,7 +327,7 @@ class Node:
             )
         before = self.chain.candidate
         final = self.chain.add(message.sequence, message.kind, message.data, message.time_ns)
-        self.position, self._newest = message.sequence, message.data
+        self.position, self._newest = message.sequence, (message.data, message.time_ns)
         if message.kind == "block":
             self.last_block = message.sequence
         if final is not None:

@@ -340,6 +340,21 @@ async def test_a_node_keeps_what_the_log_has_lost(place: Place, what: str) -> No
     assert (await place.ask("status", StatusAnswer))[1].head == newest.hash
 
 
+async def test_a_vote_said_again_does_not_stand_for_the_votes_that_are_gone(place: Place) -> None:
+    """After a loss the same vote may come to stand where it stood, before the votes that stood before it are back."""
+    await place.append(story().log)
+    await (await place.node()).wait_written(LAST)
+    newest = story().finals[-1]
+    await lose(place, newest.sequence)
+    for _ in range(newest.sequence, newest.commit_sequence):
+        await place.bus.append("vote", story().log[newest.commit_sequence - 1][2])
+
+    node = await place.node()
+    await node.read_up()
+    assert node.height == LAST - 1
+    assert node.kept[LAST].hash == newest.hash
+
+
 async def test_another_block_in_the_place_of_a_lost_one_stops_the_node(place: Place) -> None:
     """What was final here is not replaced: the node says at which height the log says something else."""
     await place.append(story().log)
