@@ -14,12 +14,12 @@ from typing import Final
 
 from actors.coordinator import InputsChecked, Judged
 from actors.fetching import abandoned, fetch, host_faults
-from actors.services.matmul import Accepted, RejectionCode, Verdict, result_sizes, verify
-from actors.services.npy import open_matrix
+from actors.services.base import Accepted, RejectionCode, Verdict
+from actors.services.registry import service_for, verify
 from bus.port import Bus
 from events.errors import BadInput, BlobMismatch, BlobUnavailable
 from projections.receipts import challenge_seed
-from schemas.services import BlobMatrix, Work, blobs_of
+from schemas.services import Work, blobs_of
 from schemas.state import Job, Revealed, situation_of
 
 INPUT_TIMEOUT_MS: Final = 20_000
@@ -62,9 +62,7 @@ class BlobExaminer:
             await self._tidy()
             try:
                 blobs = await self._inputs(job_id, job)
-                for matrix in (job.work.a, job.work.b):
-                    if isinstance(matrix, BlobMatrix):
-                        open_matrix(blobs[matrix.digest], "int8", matrix.rows, matrix.columns)
+                service_for(job.work).check_inputs(job.work, blobs)
             except (BadInput, BlobMismatch):
                 return InputsChecked(job_id, "BAD_INPUT")
         return InputsChecked(job_id)
@@ -83,7 +81,7 @@ class BlobExaminer:
     async def _judge(self, job_id: str, job: Job, revealed: Revealed) -> str:
         """The reason why the result is no good, or nothing."""
         commitment = revealed.commitment
-        if commitment.size not in result_sizes(job.work):
+        if commitment.size not in service_for(job.work).result_sizes(job.work):
             return "RESULT_MALFORMED"
         try:
             blobs = await self._inputs(job_id, job)

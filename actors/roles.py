@@ -25,7 +25,7 @@ from actors.proposer import Proposer
 from actors.readiness import say_ready
 from actors.runtime import Runtime, Speaking, own_feed, supervise
 from actors.sandbox import Sandbox
-from actors.services.matmul import verify
+from actors.services.registry import verify
 from actors.settings import Settings, load_key
 from actors.speaker import Used
 from actors.store import Store

@@ -38,7 +38,7 @@ from actors.sandbox_messages import (
     decode_job,
     encode_line,
 )
-from actors.services import matmul
+from actors.services.registry import service_for
 from events.errors import BadInput
 
 OPEN_FILES: Final = 64
@@ -122,13 +122,14 @@ def _perform(job: Job) -> Completed | Failed:
             said = now
             _send(Progressed(done, total))
 
-    needed = matmul.memory_needed(job.work, job.threads)
+    service = service_for(job.work)
+    needed = service.memory_needed(job.work, job.threads)
     if needed > job.memory_bytes:
         # Running into the limit is safe but not tidy: a BLAS that gets no memory ends the process in its own way.
         return Failed(FailureCode.MEMORY, f"the job needs {needed} bytes of memory and may use {job.memory_bytes}")
     blobs = {digest: Path(path) for digest, path in job.blobs.items()}
     try:
-        computed = matmul.compute(job.work, blobs, CpuBackend(job.threads), Path(RESULT_NAME), report, job.threads)
+        computed = service.compute(job.work, blobs, CpuBackend(job.threads), Path(RESULT_NAME), report, job.threads)
     except BadInput as error:
         return Failed(FailureCode.BAD_INPUT, str(error)[:MAX_DETAIL])
     except MemoryError as error:

@@ -10,7 +10,7 @@ from msgspec import Struct
 from schemas.services import Work
 from schemas.values import Digest
 
-RESULT_NAME: Final = "result.npy"
+RESULT_NAME: Final = "result"
 ERRORS_NAME: Final = "stderr.txt"
 
 

@@ -15,7 +15,7 @@ from actors.miner import Computed, Delivered, Described, Impossible
 from actors.sandbox import Finished, Limits, Outcome
 from actors.sandbox import Progress as Progressing
 from actors.sandbox_messages import RESULT_NAME
-from actors.services.matmul import result_size
+from actors.services.registry import service_for
 from bus.port import Bus, Clock
 from events.canonical import UNREADABLE, canonical
 from events.errors import BlobMismatch, BlobUnavailable, BusError, TimedOut, Unreachable
@@ -102,7 +102,7 @@ class SandboxWorker:
         limits = Limits(
             wall_ms=job.timeout_ms,
             memory_bytes=self._memory_bytes,
-            output_bytes=result_size(job.work) + 4_096,
+            output_bytes=service_for(job.work).result_sizes(job.work).stop,
             threads=self._threads,
         )
         outcome = await self._sandbox.run(job.work, blobs, place, limits, self._teller(job_id))

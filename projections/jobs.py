@@ -40,7 +40,7 @@ from schemas.refusals import (
     WrongShape,
     WrongSituation,
 )
-from schemas.services import MAX_MATRIX_BYTES, MAX_SIDE, Work
+from schemas.services import Work
 from schemas.state import (
     Assigned,
     Assignment,
@@ -77,18 +77,9 @@ def _put_situation(draft: Draft, job_id: str, job: Job, situation: Situation) ->
 
 
 def shape_refusal(work: Work) -> WrongShape | None:
-    """Why the two matrices cannot be multiplied here, None when they can."""
-    a, b = work.a, work.b
-    if a.columns != b.rows:
-        return WrongShape(detail=f"a has {a.columns} columns, b has {b.rows} rows")
-    for name, side in (("a.rows", a.rows), ("b.columns", b.columns)):
-        if side > MAX_SIDE:
-            return WrongShape(detail=f"{name} is {side}, at most {MAX_SIDE} are possible")
-    matrices = (("a", a.rows * a.columns), ("b", b.rows * b.columns), ("the product", a.rows * b.columns * 4))
-    for name, size in matrices:
-        if size > MAX_MATRIX_BYTES:
-            return WrongShape(detail=f"{name} has {size} bytes, at most {MAX_MATRIX_BYTES} are possible")
-    return None
+    """Why the work cannot be done by anyone, None when it can."""
+    detail = work.inconsistency()
+    return None if detail is None else WrongShape(detail=detail)
 
 
 def job_submitted(draft: Draft, event: JobSubmitted, context: Context, event_id: str) -> Refusal | None:

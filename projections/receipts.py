@@ -4,7 +4,7 @@ from hashlib import sha256
 from typing import Final
 
 from schemas.receipts import Receipt
-from schemas.services import UNIT_TYPE, service_of, units_of
+from schemas.services import service_of, unit_type_of, units_of
 from schemas.state import Committed, Job, Revealed, Settled, situation_of
 
 CHALLENGE_DOMAIN: Final = b"assay:challenge:v1\x00"
@@ -26,7 +26,7 @@ def receipt_of(job_id: str, job: Job, chain: str) -> Receipt:
         coordinator_id=assignment.coordinator,
         service=service_of(job.work),
         units=units_of(job.work),
-        unit_type=UNIT_TYPE,
+        unit_type=unit_type_of(job.work),
         price=assignment.price,
         started_at=assignment.assigned_ms,
         completed_at=commitment.committed_ms,

@@ -15,6 +15,10 @@ Int32Array: TypeAlias = npt.NDArray[np.int32]
 Progress: TypeAlias = Callable[[int, int], None]
 
 
+class DeviceFault(Exception):
+    """The device has failed: a kernel crashed, or the driver says that it is gone."""
+
+
 def no_progress(done: int, total: int) -> None:
     """Report nothing."""
 

@@ -14,13 +14,14 @@ from actors.command_line.options import CONSENT, DISPLAY, NETWORK, SIGNER, Conse
 from actors.command_line.output import Output, asy, check_target
 from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
-from actors.command_line.sentences import happened, operand_in_words, short, work_in_words
+from actors.command_line.sentences import happened, short, work_in_words
 from actors.matching import why_waiting
 from events.errors import JobUnsuccessful, NotAllowed, NotFound
 from events.keys import public_key_of
 from projections.execute import fee_of
 from schemas import queries
 from schemas.events import JobCancelled
+from schemas.services import blobs_of
 from schemas.state import Assigned, Committed, Job, Open, Revealed, Settled, situation_of
 
 Situation = Literal["open", "assigned", "committed", "revealed", "settled", "refunded", "cancelled"]
@@ -46,7 +47,7 @@ def job_facts(found: queries.JobAnswer) -> dict[str, object]:
         "job": found.id,
         "situation": situation_of(job),
         "work": work_in_words(job.work),
-        "operands": f"{operand_in_words(job.work.a)}\n{operand_in_words(job.work.b)}",
+        "inputs": "\n".join(f"blob {digest}" for digest in blobs_of(job.work)) or "made from a seed",
         "owner": job.owner,
         "escrow": asy(job.escrow),
         "submitted": f"{moment(job.submitted_ms)}, height {job.submitted_height}",

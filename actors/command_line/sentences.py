@@ -23,7 +23,7 @@ from schemas.events import (
 )
 from schemas.queries import EventAnswer
 from schemas.refusals import code_of
-from schemas.services import BlobMatrix, Work, service_of
+from schemas.services import Work, service_of
 
 
 def short(text: str) -> str:
@@ -33,12 +33,7 @@ def short(text: str) -> str:
 
 def work_in_words(work: Work) -> str:
     """The service and the sizes."""
-    return f"{service_of(work)} {work.a.rows}×{work.a.columns} · {work.b.rows}×{work.b.columns}"
-
-
-def operand_in_words(matrix: object) -> str:
-    """Where a matrix comes from."""
-    return f"blob {matrix.digest}" if isinstance(matrix, BlobMatrix) else "made from a seed"
+    return f"{service_of(work)} {work.in_words()}".rstrip()
 
 
 def event_of(answer: EventAnswer) -> Body | None:

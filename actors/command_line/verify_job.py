@@ -1,8 +1,9 @@
 """``assay verify job``: the verdict on a result, repeated by whoever wants to know."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -25,6 +26,9 @@ from schemas.messages import BlockProof, ProofBundle
 from schemas.queries import HeadersQuestion, ProofQuestion
 from schemas.services import blobs_of
 from schemas.state import Commitment, Committed, Job, Revealed, Settled, situation_of
+
+if TYPE_CHECKING:
+    from actors.services.base import Accepted
 
 
 class Case(Struct, frozen=True):
@@ -125,7 +129,8 @@ async def _download(network: Network, case: Case, directory: Path, output: Outpu
 
 
 def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path) -> None:
-    from actors.services.matmul import Accepted, verify
+    from actors.services.base import Accepted
+    from actors.services.registry import verify
 
     inputs = {name: directory / name for name in blobs_of(case.job.work)}
     result = directory / case.commitment.result
@@ -139,15 +144,32 @@ def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path
     about["challenge"] = seed
     verdict = verify(case.job.work, inputs, result, case.commitment.root, seed)
     checks.hold(
-        "the result is the product, by Freivalds' check of all of its entries",
+        f"the result is right{_HOW[verdict.method] if isinstance(verdict, Accepted) else ''}",
         holds=isinstance(verdict, Accepted),
         difference="" if isinstance(verdict, Accepted) else f"{verdict.code}: {verdict.detail}",
     )
     if isinstance(verdict, Accepted):
-        about["error"] = f"a wrong result would pass once in 2^{verdict.error_bits}"
+        about["error"] = _error(verdict)
     settled = isinstance(case.job.situation, Settled)
     checks.hold(
         "the ledger has paid for a right result" if settled else "the ledger has not given its verdict yet",
         holds=True,
         difference="",
     )
+
+
+_HOW: Final[Mapping[str, str]] = {
+    "freivalds": ", by Freivalds' check of all of its entries",
+    "recomputed": ", all of it computed again",
+    "permutation": ", by order and by a fingerprint of all elements",
+    "sampled": ", by chunks drawn after the commitment and computed again",
+}
+
+
+def _error(verdict: "Accepted") -> str:
+    if verdict.method == "sampled":
+        sampled = f"{verdict.samples} of {verdict.chunks} chunks were computed again"
+        return f"{sampled}; a result with a share p of wrong chunks would pass with (1 - p)^{verdict.samples}"
+    if verdict.method == "recomputed":
+        return "a wrong result cannot pass"
+    return f"a wrong result would pass once in 2^{verdict.error_bits}"

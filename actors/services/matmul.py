@@ -9,14 +9,12 @@ every entry; see `actors.services.freivalds` for its error bound.
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from enum import StrEnum
 from pathlib import Path
-from typing import Final, TypeAlias
-
-from msgspec import Struct
+from typing import Final
 
 from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
 from actors.backends.cpu import EXACT_INNER
+from actors.services.base import Accepted, Computed, Rejected, RejectionCode, Verdict
 from actors.services.freivalds import error_bits, out_of_range_row, row_checker, row_steps
 from actors.services.generator import seeded_matrix
 from actors.services.npy import MAX_HEADER, MAX_PREFIX, header_bytes, matrix_from_bytes, open_matrix, write_matrix
@@ -25,46 +23,11 @@ from events.merkle import leaf_hash, root_of_hashes
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
 from schemas.values import Digest
 
+SUFFIX: Final = "npy"
 BYTES_PER_ENTRY: Final = 4
 # Blocks of rows, the buffers of the BLAS, and a stack.
 BYTES_PER_THREAD: Final = 96 << 20
 FIXED_BYTES: Final = 64 << 20
-
-
-class RejectionCode(StrEnum):
-    """What is wrong with a result."""
-
-    MALFORMED = "MALFORMED"
-    TYPE = "TYPE"
-    SHAPE = "SHAPE"
-    ROOT_MISMATCH = "ROOT_MISMATCH"
-    RANGE = "RANGE"
-    PRODUCT_MISMATCH = "PRODUCT_MISMATCH"
-
-
-class Accepted(Struct, frozen=True, kw_only=True, tag="accepted", tag_field="verdict"):
-    """The result is right: a wrong one passes with a probability of at most 2 to the minus ``error_bits``."""
-
-    error_bits: int
-
-
-class Rejected(Struct, frozen=True, kw_only=True, tag="rejected", tag_field="verdict", omit_defaults=True):
-    """The result is wrong: why, the first wrong row where rows were compared, and a sentence for people."""
-
-    code: RejectionCode
-    detail: str
-    row: int | None = None
-
-
-Verdict: TypeAlias = Accepted | Rejected
-
-
-class Computed(Struct, frozen=True, kw_only=True):
-    """What a miner commits to: the root over the rows, the digest of the result's file, and the file's bytes."""
-
-    root: Digest
-    digest: Digest
-    size: int
 
 
 def result_size(work: MatmulInt8) -> int:
@@ -103,6 +66,13 @@ def _operand(name: str, matrix: BlobMatrix | SeededMatrix, blobs: Mapping[Digest
     except BadInput as error:
         data = {**error.data, "operand": name}
         raise BadInput(f"operand {name}: {error.what}", why=error.why, hint=error.hint, **data) from error
+
+
+def check_inputs(work: MatmulInt8, blobs: Mapping[Digest, Path]) -> None:
+    """Raises `BadInput` when a file is not the matrix that the work describes."""
+    for name, matrix in (("a", work.a), ("b", work.b)):
+        if isinstance(matrix, BlobMatrix):
+            _operand(name, matrix, blobs)
 
 
 def row_hashes(rows: Int32Array) -> list[bytes]:

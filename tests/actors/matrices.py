@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from actors.backends.cpu import CpuBackend
-from actors.services.matmul import Computed, compute
+from actors.services.base import Computed
+from actors.services.matmul import compute
 from actors.services.npy import write_matrix
 from schemas.events import Requirement
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix

@@ -317,7 +317,7 @@ async def test_timeout_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> No
     before = process_id(sandbox)
     begun: list[int] = []
     outcome = await sandbox.run(
-        LONG, {}, tmp_path, limits_of(LONG, 1_500), lambda done, total: begun.extend(children(before))
+        LONG, {}, tmp_path, limits_of(LONG, 4_000), lambda done, total: begun.extend(children(before))
     )
     assert isinstance(outcome, JobFailed)
     assert outcome.code is FailureCode.TIMEOUT

@@ -16,7 +16,7 @@ from schemas.events import EVENT_TYPES, REASONS, Body
 from schemas.generate import QUERIES
 from schemas.receipts import RECEIPT_VERSION, Receipt
 from schemas.refusals import HINTS, REFUSALS
-from schemas.services import MAX_INNER, MAX_MATRIX_BYTES, MAX_SIDE, UNIT_TYPE
+from schemas.services import MAX_INNER, MAX_MATRIX_BYTES, MAX_SIDE, WORK_TYPES
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 TEXT = " ".join(DOCUMENT.split())
@@ -109,7 +109,7 @@ def test_the_receipt_is_described_in_full() -> None:
     section = DOCUMENT.split("## Receipts")[1].split("## ")[0]
     assert [field for field in Receipt.__struct_fields__ if f"`{field}`" not in section] == []
     assert f"`{RECEIPT_VERSION}`" in section
-    assert f"`{UNIT_TYPE}`" in section
+    assert [work.unit_type for work in WORK_TYPES if f"`{work.unit_type}`" not in section] == []
 
 
 def test_the_reasons_are_those_of_the_code() -> None:

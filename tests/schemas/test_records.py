@@ -14,6 +14,7 @@ from schemas import blocks, events, genesis, messages, queries, receipts, refusa
 from schemas.events import EVENT_TYPES, Event, JobSubmitted, Requirement, TransferSent, type_of
 from schemas.refusals import HINTS, REFUSALS, UnknownJob, code_of
 from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix, blobs_of, service_of, units_of
+from schemas.services.matmul import MULTIPLICATIONS_PER_UNIT
 from schemas.state import Cancelled, Job, Open, situation_of
 from tests.golden import samples
 
@@ -144,8 +145,8 @@ def test_units_are_started_millions_of_multiplications(rows: int, inner: int, co
         a=SeededMatrix(rows=rows, columns=inner, seed=DIGEST), b=SeededMatrix(rows=inner, columns=columns, seed=DIGEST)
     )
     units = units_of(work)
-    assert (units - 1) * services.MULTIPLICATIONS_PER_UNIT < rows * inner * columns
-    assert rows * inner * columns <= units * services.MULTIPLICATIONS_PER_UNIT
+    assert (units - 1) * MULTIPLICATIONS_PER_UNIT < rows * inner * columns
+    assert rows * inner * columns <= units * MULTIPLICATIONS_PER_UNIT
 
 
 def test_the_longest_dot_product_fits_an_int32() -> None:

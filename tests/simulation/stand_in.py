@@ -13,7 +13,8 @@ from typing import Literal
 
 from actors.sandbox import Finished, JobFailed, Limits, Outcome
 from actors.sandbox_messages import RESULT_NAME, FailureCode
-from actors.services.matmul import Accepted, Rejected, RejectionCode, Verdict, result_size
+from actors.services.base import Accepted, Rejected, RejectionCode, Verdict
+from actors.services.matmul import result_size
 from actors.worker import Progressing
 from events.canonical import canonical
 from schemas.services import Work

@@ -352,7 +352,7 @@ def test_a_process_that_dies_is_shown_and_started_again(devnet: DevnetProcess, a
 
 def test_a_pipe_that_closes_is_no_error(devnet: DevnetProcess) -> None:
     """A reader that has enough ends the command quietly."""
-    words = " ".join(command("job", "list", "-o", "ndjson"))
+    words = " ".join(command("miner", "list", "-o", "ndjson"))
     done = subprocess.run(
         ["/bin/sh", "-c", f"{words} | head -c 1 >/dev/null"],
         cwd=devnet.work,

@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 
 from actors.backends.cpu import CpuBackend
+from actors.services.base import Accepted, Computed, Rejected, RejectionCode, Verdict
 from actors.services.freivalds import MAX_PRODUCT
 from actors.services.generator import seeded_matrix
 from actors.services.matmul import (
-    Accepted,
-    Computed,
-    Rejected,
-    RejectionCode,
-    Verdict,
     compute,
     memory_needed,
     result_size,

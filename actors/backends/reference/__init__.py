@@ -1,0 +1,1 @@
+"""What every kernel must compute, bit for bit, in NumPy: one module per computation."""

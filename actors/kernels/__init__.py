@@ -1,0 +1,1 @@
+"""CUDA sources, one file per computation; host code in `actors.backends`."""

@@ -1,0 +1,25 @@
+"""All services, by the record of their work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from actors.services import matmul
+from actors.services.base import Service, Verdict
+from schemas.services import MatmulInt8, ServiceWork
+from schemas.values import Digest
+
+SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType({MatmulInt8: matmul})
+
+
+def service_for(work: ServiceWork) -> Service:
+    """The service that does the work."""
+    return SERVICES[type(work)]
+
+
+def verify(
+    work: ServiceWork, blobs: Mapping[Digest, Path], result: Path | bytes, root: Digest, seed: Digest, threads: int = 0
+) -> Verdict:
+    """See `actors.services.base.Service.verify`."""
+    return service_for(work).verify(work, blobs, result, root, seed, threads)

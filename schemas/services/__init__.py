@@ -1,0 +1,54 @@
+"""The work that a job can ask for: one record per service, told apart by its field ``service``."""
+
+from schemas.services.base import MAX_BLOB_BYTES, ServiceWork
+from schemas.services.matmul import (
+    MAX_INNER,
+    MAX_MATRIX_BYTES,
+    MAX_SIDE,
+    BlobMatrix,
+    MatmulInt8,
+    Matrix,
+    SeededMatrix,
+)
+
+__all__ = [
+    "MAX_BLOB_BYTES",
+    "MAX_INNER",
+    "MAX_MATRIX_BYTES",
+    "MAX_SIDE",
+    "WORK_TYPES",
+    "BlobMatrix",
+    "MatmulInt8",
+    "Matrix",
+    "SeededMatrix",
+    "ServiceWork",
+    "Work",
+    "blobs_of",
+    "service_of",
+    "unit_type_of",
+    "units_of",
+]
+
+Work = MatmulInt8
+
+WORK_TYPES: tuple[type[ServiceWork], ...] = (MatmulInt8,)
+
+
+def service_of(work: ServiceWork | type[ServiceWork]) -> str:
+    """The service's name, as in the field ``service``."""
+    return str(work.__struct_config__.tag)
+
+
+def units_of(work: ServiceWork) -> int:
+    """The size of the work that is paid for, in its `unit_type_of`."""
+    return work.units()
+
+
+def unit_type_of(work: ServiceWork) -> str:
+    """What one unit of the work is."""
+    return work.unit_type
+
+
+def blobs_of(work: ServiceWork) -> tuple[str, ...]:
+    """Digests of the blobs that the work reads, in the order of its fields."""
+    return work.blobs()
