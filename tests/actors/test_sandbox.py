@@ -315,14 +315,13 @@ async def test_cancelled_job_is_killed(sandbox: Sandbox, tmp_path: Path) -> None
 async def test_timeout_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> None:
     """After a timeout neither the job nor the process that it was forked from is left."""
     before = process_id(sandbox)
-    begun: list[int] = []
-    outcome = await sandbox.run(
-        LONG, {}, tmp_path, limits_of(LONG, 4_000), lambda done, total: begun.extend(children(before))
-    )
+    running = asyncio.create_task(sandbox.run(LONG, {}, tmp_path, limits_of(LONG, 2_000)))
+    while not (begun := children(before)):  # noqa: ASYNC110  nothing tells when the job's process is there
+        await asyncio.sleep(0.001)
+    outcome = await running
     assert isinstance(outcome, JobFailed)
     assert outcome.code is FailureCode.TIMEOUT
-    assert begun
-    assert await gone([before, begun[0]])
+    assert await gone([before, *begun])
 
 
 @linux
