@@ -4,7 +4,9 @@ It proposes when something waits: an event in the mempool, or a deadline that ha
 validator's turn; when nothing has become final for the chain's round timeout since something began to wait here, the
 next one's, and so on. The fence of the append keeps two from proposing at once; where others' bytes in the log have
 moved it time and again, the block goes without, since the first valid one counts anyway. It votes for the first valid
-block of each height, once: the vote is on disk before it is said, and is said again until the block is final.
+block of each height, once: the vote is on disk before it is said, and is said again until the block is final. So is
+the round of an own block, for the log may lose the block, and another one for that round would be evidence: a round in
+which something was said that may have reached the log is given up, and the next one comes.
 
 Nothing else here is kept on disk. After a crash the mempool fills again from the inboxes, the rest from the log.
 """
@@ -81,11 +83,12 @@ class Proposer:
         self._waiting_since_ms: int | None = None
         self._appended_height = 0
         self._appended_ms = 0
-        # How often the fence refused a block of a height, and the height and round of the last block without a fence.
+        # How often the fence refused a block of a height.
         self._fence_refused = (0, 0)
-        self._unfenced = (0, 0)
-        # The height and the round of the newest own block that the log may hold.
+        # The height and the round of the newest own block that the log may hold or have held; and what the disk says of
+        # that, which is no earlier. At height 0 there is no block.
         self._said = (0, 0)
+        self._kept_round = (0, 0)
         self._most_events = genesis.parameters.max_block_events
         self._seen: dict[str, tuple[int, int]] = {}
         self._retired: set[str] = set()
@@ -103,6 +106,7 @@ class Proposer:
         caught up with the log. Can be called once."""
         await self._node.start()
         try:
+            self._said = self._kept_round = await self._node.read_model.newest_proposal()
             self._admission.remember(await self._node.read_model.read(partial(recent_events, limit=RECENT)))
             await until_first_ends(stop.wait(), self._node.join(), self._work(up))
         finally:
@@ -243,10 +247,10 @@ class Proposer:
         if earliest_ms > now_ms:
             return min(earliest_ms - now_ms, TICK_MS)
         turn = self._turn(height, min(now_ms - self._waiting_since_ms, now_ms - earliest_ms))
-        if turn is None or self._unfenced == (height, turn):
+        if turn is None:
             return TICK_MS
         # The fence is that of the state it is built on: no await comes between.
-        after_block = self._fence(height, turn)
+        after_block = self._fence(height)
         proposed = chain.propose(self._key, mempool.pick(self._most_events), now_ms, turn)
         if proposed is None:
             return TICK_MS
@@ -254,19 +258,13 @@ class Proposer:
         dropped = await self._turn_away(refused)
         if block is None:
             return 0 if dropped else TICK_MS
-        if after_block is None:
-            self._unfenced = (height, turn)
         await self._append(height, turn, canonical(block), after_block)
         return TICK_MS
 
-    def _fence(self, height: int, turn: int) -> int | None:
-        """After which block of the log to append; None: after any, for the fence has been moved too often.
-
-        Not where an own block of this round may be what has moved it: a second one would be evidence.
-        """
+    def _fence(self, height: int) -> int | None:
+        """After which block of the log to append; None: after any, for the fence has been moved too often."""
         refused_height, times = self._fence_refused
-        moved = refused_height == height and times >= FENCED_TRIES
-        return None if moved and self._said != (height, turn) else self._node.last_block
+        return None if refused_height == height and times >= FENCED_TRIES else self._node.last_block
 
     def _is_under_way(self, height: int, now_ms: int) -> bool:
         """Whether an own block is on its way back from the log."""
@@ -285,23 +283,28 @@ class Proposer:
         size = len(self._node.genesis.validators)
         for turn in range(latest, max(latest - size, -1), -1):
             if self._node.chain.proposer_for(height, turn) == self._key.address:
-                # Two blocks of one round would be evidence; what the first one lacked, the next round may have.
-                return None if self._node.chain.was_proposed(turn) else turn
+                # Two blocks of one round would be evidence; what the first one lacked, the next round may have. At a
+                # height below that of an own block there was a final one, which others put back.
+                said = self._said >= (height, turn) or self._node.chain.was_proposed(turn)
+                return None if said else turn
         return None
 
     async def _append(self, height: int, turn: int, data: bytes, after_block: int | None) -> None:
         self._appended_height, self._appended_ms = height, self._clock.now_ms()
+        before, self._said = self._said, (height, turn)
         try:
+            if self._kept_round < self._said:
+                await self._node.read_model.remember_proposal(height, turn)
+                self._kept_round = self._said
             await self._bus.append("block", data, after_block)
-            self._said = (height, turn)
             self._most_events = self._parameters.max_block_events
         except FenceRefused:
-            self._appended_height = 0
+            self._appended_height, self._said = 0, before
             refused_height, times = self._fence_refused
             self._fence_refused = (height, times + 1 if refused_height == height else 1)
             log.info("somebody else has proposed", height=height)
         except MessageTooLarge as error:
-            self._appended_height = 0
+            self._appended_height, self._said = 0, before
             self._most_events = max(self._most_events // 2, 1)
             log.error(  # noqa: TRY400 - the trace says nothing more
                 "the NATS server takes no block of this size; raise its max_payload",
@@ -310,7 +313,6 @@ class Proposer:
             )
         except (BusError, TimedOut) as error:
             # It may have been stored: only the log can tell.
-            self._said = (height, turn)
             log.warning("no answer to a proposal", height=height, error=str(error))
 
     async def _turn_away(self, refused: Sequence[tuple[SignedEvent, Refusal]]) -> int:

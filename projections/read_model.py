@@ -1,11 +1,11 @@
 """The read model: final blocks as rows of one SQLite file, owned by one process.
 
-Rows and the height they are at are written in one transaction. Everything but three small tables (the votes that this
-node has cast, marks of how far others have read, and `projections.read_model_kept`) follows from the log: deleting the
-file and replaying gives the same rows, in whatever batches the blocks are written. The file runs with
-``synchronous=NORMAL``: a crash of the process loses nothing, and a loss of power may lose the newest transactions,
-which are then read from the log again. A vote is synced to the disk before it is said, with the block that it is for,
-for the log might lose both.
+Rows and the height they are at are written in one transaction. Everything but four small tables (the votes that this
+node has cast, the round of its newest block, marks of how far others have read, and `projections.read_model_kept`)
+follows from the log: deleting the file and replaying gives the same rows, in whatever batches the blocks are written.
+The file runs with ``synchronous=NORMAL``: a crash of the process loses nothing, and a loss of power may lose the newest
+transactions, which are then read from the log again. A vote is synced to the disk before it is said, with the block
+that it is for, for the log might lose both; and the round of a block before the block is appended.
 
 What a node believes of its file: the state, once its root is that of the newest block's header, which is compared when
 the file is opened; and a header or an envelope, once it has the hash or id that names it, which is compared whenever
@@ -194,6 +194,22 @@ class ReadModel:
                 hint="Two votes for one height are evidence against the validator; run it once, on one data directory.",
                 height=height,
             )
+
+    async def remember_proposal(self, height: int, round_number: int) -> None:
+        """Keeps the round of an own block before it is appended: safe from a loss of power."""
+
+        def remember(db: sqlite3.Connection) -> None:
+            with _synced(db):
+                db.execute("INSERT OR REPLACE INTO proposals VALUES (1, ?, ?)", (height, round_number))
+
+        await _guarded(self.path, self._writer, remember)
+
+    async def newest_proposal(self) -> tuple[int, int]:
+        """The height and the round that were kept last; zeros: none."""
+        row = await _guarded(
+            self.path, self._writer, lambda db: db.execute("SELECT height, round FROM proposals").fetchone()
+        )
+        return (0, 0) if row is None else (stored_number(row[0], "proposals"), stored_number(row[1], "proposals"))
 
     async def start_over(self, lost: int) -> None:
         """Throws all rows away, to be rebuilt from a log that has lost the blocks from height ``lost`` on.

@@ -154,7 +154,8 @@ def _compare(db: sqlite3.Connection, table: str) -> None:
 
 
 def _check_local(db: sqlite3.Connection, genesis: Genesis, height: int) -> None:
-    """What no block gives again must at least make sense: the node's own votes, and how far others have read."""
+    """What no block gives again must at least make sense: the node's own votes, the round of its newest
+    block, and how far others have read."""
     for at, block, data in db.execute("SELECT height, block, data FROM votes"):
         try:
             signed = decode_vote(bytes(data))
@@ -164,6 +165,9 @@ def _check_local(db: sqlite3.Connection, genesis: Genesis, height: int) -> None:
             raise _wrong(f"votes: the vote at height {at} is for another block than it says")
         if not vote_signature_holds(signed):
             raise _wrong(f"votes: the vote at height {at} is not signed by its validator")
+    for row in db.execute("SELECT height, round FROM proposals"):
+        for number in row:
+            stored_number(number, "proposals")
     for name, at in db.execute("SELECT name, height FROM marks"):
         if not 0 <= at <= height:
             raise _wrong(f"marks: {name} is at {at}, the newest block is {height}")

@@ -7,7 +7,7 @@ names them.
 
 from typing import Final
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 INDEX_BITS: Final = 24
 MAX_INDEX: Final = (1 << INDEX_BITS) - 1
 # SQLite's integers have 63 bits beside the sign.
@@ -37,7 +37,7 @@ _TABLES: Final = {
     "counts": "CREATE TABLE counts (name TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID",
 }
 
-# What the log gives again. The other three outlive a change of format.
+# What the log gives again. The other four outlive a change of format.
 DERIVED_TABLES: Final = tuple(_TABLES)
 
 SCHEMA: Final = (
@@ -46,6 +46,9 @@ SCHEMA: Final = (
     "CREATE INDEX jobs_by_owner ON jobs (owner, place)",
     "CREATE INDEX jobs_by_situation ON jobs (situation, place)",
     "CREATE TABLE IF NOT EXISTS votes (height INTEGER PRIMARY KEY, block TEXT NOT NULL, data BLOB NOT NULL)",
+    # The height and the round of the newest own block.
+    """CREATE TABLE IF NOT EXISTS proposals (only INTEGER PRIMARY KEY CHECK (only = 1), height INTEGER NOT NULL,
+        round INTEGER NOT NULL)""",
     # See `projections.read_model_kept`: `final` 0 for a block that was voted for, 1 for one that the log has lost.
     """CREATE TABLE IF NOT EXISTS kept (height INTEGER NOT NULL, hash TEXT NOT NULL, data BLOB NOT NULL,
         votes BLOB NOT NULL, final INTEGER NOT NULL, PRIMARY KEY (height, hash))""",

@@ -10,6 +10,7 @@ import pytest
 from actors.proposer import FENCED_TRIES
 from bus.port import ChainKind, Limits
 from events import subjects
+from events.blocks import decode_block
 from events.canonical import canonical
 from events.envelope import SignedEvent, wrap
 from events.errors import MessageTooLarge
@@ -192,20 +193,65 @@ def test_what_the_network_loses_delays_only(tmp_path: Path, lost: str, operation
     run(scenario)
 
 
-def test_the_fence_stays_in_a_round_that_may_hold_an_own_block(tmp_path: Path) -> None:
-    """A proposer whose own block has moved the fence, unknown to it, signs no second one for the round."""
+@pytest.mark.parametrize("lost", ["requests", "answers"])
+def test_a_round_in_which_an_own_block_may_be_is_given_up(tmp_path: Path, lost: str) -> None:
+    """A proposer that does not know what became of its block signs no second one for the round, only for the next."""
 
     async def scenario() -> None:
         async with Town.open(tmp_path, make_genesis(1)) as town:
-            town.faults.answers.append(("proposer 0", "append"))
+            getattr(town.faults, lost).append(("proposer 0", "append"))
             proposer = town.proposers[0]
-            await town.submit(town.transfer())
-            await town.until(lambda: town.chain.height == 1)
-            assert proposer._said == (1, 0)
-            proposer._fence_refused = (1, FENCED_TRIES)
-            assert proposer._fence(1, 0) == proposer.node.last_block
-            assert proposer._fence(1, 1) is None
-            assert proposer._fence(2, 0) == proposer.node.last_block
+            event = town.transfer()
+            await town.submit(event)
+            await town.until(lambda: proposer._said == (1, 0))
+            assert proposer._turn(1, 0) is None
+            assert proposer._turn(1, ROUND_MS) == 1
+            assert proposer._turn(2, 0) == 0
+            await town.until_included([event], 3 * ROUND_MS)
+            assert (town.finals[0].header.round > 0) == (lost == "requests")
+            assert list(town.chain.evidence) == []
+
+    run(scenario)
+
+
+def test_a_round_whose_fence_was_refused_is_not_given_up(tmp_path: Path) -> None:
+    """A block that the log has refused is none; after some tries the next one goes without a fence."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(1)) as town:
+            proposer = town.proposers[0]
+            for tried in range(FENCED_TRIES):
+                assert proposer._fence(1) == proposer.node.last_block == 0
+                await proposer._append(1, 0, b"never there", 1_000 + tried)
+                assert proposer._turn(1, 0) == 0
+            assert proposer._fence(1) is None
+            assert proposer._fence(2) == proposer.node.last_block
+            assert await proposer.node.read_model.newest_proposal() == (1, 0)
+
+    run(scenario)
+
+
+def test_a_proposer_whose_block_the_log_has_lost_signs_no_other_one_for_the_round(tmp_path: Path) -> None:
+    """Power fails everywhere when a block is in the log that nobody has voted for: its round stays without another."""
+
+    async def scenario() -> None:
+        async with Town.open(tmp_path, make_genesis(1)) as town:
+
+            async def never(*_: object) -> None:
+                return
+
+            town.proposers[0]._cast = never
+            first, second = town.transfer(), town.transfer()
+            await town.submit(first)
+            await town.until(lambda: town.blocks_in_log() == 1)
+            lost = town.network.stream(CHAIN, "CHAIN").messages[1].data
+            await town.kill("proposer 0")
+            _lose(town, 1)
+            await town.start_proposer(0)
+            await town.submit(second)
+            await town.until_included([first, second], 3 * ROUND_MS)
+            rounds = [decode_block(lost).header.round, *(final.header.round for final in town.finals)]
+            assert rounds == [0, 1]
 
     run(scenario)
 

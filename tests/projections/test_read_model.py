@@ -230,6 +230,20 @@ async def test_nobody_votes_twice(model: ReadModel) -> None:
     assert await model.vote_of(7) == canonical(vote)
 
 
+async def test_the_round_of_the_newest_proposal_is_kept(tmp_path: Path) -> None:
+    """The last one that was kept is there after a start, also when the rows begin again; none: zeros."""
+    model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    assert await model.newest_proposal() == (0, 0)
+    for height, turn in ((3, 0), (3, 4), (5, 1)):
+        await model.remember_proposal(height, turn)
+        assert await model.newest_proposal() == (height, turn)
+    await model.start_over(1)
+    await model.close()
+    model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)
+    assert await model.newest_proposal() == (5, 1)
+    await model.close()
+
+
 async def test_a_vote_is_kept_with_its_block_until_the_block_is_written(tmp_path: Path) -> None:
     """What a validator votes for is on its disk before it says so, and as long as no rows have taken its place."""
     model = await ReadModel.open(tmp_path / "node.sqlite", story().genesis)

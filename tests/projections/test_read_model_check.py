@@ -102,6 +102,7 @@ EDITS = {
     "another type": "UPDATE blocks SET header = 5 WHERE height = 2",
     "an own vote": "UPDATE votes SET height = height + 1",
     "an own vote's signature": 'UPDATE votes SET data = CAST(replace(data, \'"sig":"\', \'"sig":"A\') AS BLOB)',
+    "an own block": "INSERT INTO proposals VALUES (1, 5, -1)",
     "a mark": "UPDATE marks SET height = 1000",
     "a lost table": "DROP TABLE counts",
 }

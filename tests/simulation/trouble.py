@@ -57,9 +57,10 @@ class Chaos:
         await asyncio.sleep(after_ms / 1_000)
         world, hosts = self._world, [self._world.hosts[name] for name in self._mortal]
         count = self._random.randint(1, 12)
-        for _ in range(self._random.choice((0, 5_000))):  # at best while a block waits for its votes
-            if voted := world.messages_since_open_block():
-                count = voted
+        least = self._random.choice((0, 1, 2))  # at best while a block waits for its votes, or for the rest of them
+        for _ in range(5_000 if least else 0):
+            if (since := world.messages_since_open_block()) >= least:
+                count = since
                 break
             await asyncio.sleep(0.001)
         world.trouble.counts["lost tail"] += 1

@@ -207,24 +207,27 @@ class World:
         return self.network.streams.get(subjects.stream(CHAIN, "CHAIN"))
 
     def messages_since_open_block(self) -> int:
-        """How many messages of the log are a block that is not final and what follows it; 0 when there is no vote."""
+        """How many messages of the log are a block that is not final and what follows it; 0 when there is none."""
         self.read_log()
         log = self.chain_log()
         if log is None or self.books.open_since is None:
             return 0
-        count = log.last_sequence - self.books.open_since + 1
-        return count if count > 1 else 0
+        return log.last_sequence - self.books.open_since + 1
 
     def lose_tail(self, count: int) -> None:
         """The server has lost its newest messages, and will use their sequences again."""
         log = self.chain_log()
         if log is None:
             return
+        self.read_log()
         for _ in range(min(count, log.last_sequence)):
             log.drop(log.last_sequence)
             log.last_sequence -= 1
         self.tell("lost tail", log.last_sequence)
+        # Somebody may have seen what was lost: two blocks of a round are evidence although the log holds one of them.
+        signed = self.books.proposals
         self.books = Books(msgspec.to_builtins(self.genesis))
+        self.books.proposals = signed
         self._read = 0
         self.events = 0
 

@@ -146,6 +146,13 @@ MUTATIONS = (
         seed=1,
     ),
     Mutation(
+        name="proposal not on disk",
+        what="a proposer does not remember which rounds it has signed a block for when its power was cut",
+        where="actors.proposer:Proposer._append",
+        changes=(("await self._node.read_model.remember_proposal(height, turn)", "pass"),),
+        seed=103,
+    ),
+    Mutation(
         name="lost checkpoint",
         what="rows are written without the place in the log that they follow from",
         where="projections.read_model_rows:_write",
