@@ -57,8 +57,9 @@ class Header(Struct, frozen=True, kw_only=True):
         return self.offset + self.rows * self.columns * np.dtype(_DTYPES[self.element]).itemsize
 
 
-def read_header(data: bytes | memoryview | mmap.mmap) -> Header:
-    """Read the header at the beginning of ``data``, which need not be the whole file. Raises `BadInput`."""
+def read_literal(data: bytes | memoryview | mmap.mmap) -> tuple[dict[str, str], int]:
+    """``descr``, ``fortran_order`` and ``shape`` as they are written at the beginning of ``data``, which need not be
+    the whole file, and the byte at which the elements begin. Raises `BadInput`."""
     start = bytes(data[:MAX_PREFIX])
     if start[:6] != _MAGIC:
         _refuse("MALFORMED", "it does not begin with the magic bytes of .npy")
@@ -76,12 +77,11 @@ def read_header(data: bytes | memoryview | mmap.mmap) -> Header:
     text = bytes(data[prefix : prefix + length])
     if len(text) < length:
         _refuse("MALFORMED", "it ends within the header")
-    element, rows, columns = _parse(text)
-    return Header(element=element, rows=rows, columns=columns, offset=prefix + length)
+    return _entries(text), prefix + length
 
 
-def _parse(text: bytes) -> tuple[ElementType, int, int]:
-    """Element type, rows and columns from the header's literal."""
+def _entries(text: bytes) -> dict[str, str]:
+    """The values of the header's literal, each by its key."""
     if not text.isascii():
         _refuse("MALFORMED", "the header is not ASCII")
     literal = text.decode("ascii")
@@ -99,6 +99,12 @@ def _parse(text: bytes) -> tuple[ElementType, int, int]:
         position = match.end()
     if entries.keys() != _KEYS:
         _refuse("MALFORMED", "the header is not a dictionary of exactly descr, fortran_order and shape")
+    return entries
+
+
+def read_header(data: bytes | memoryview | mmap.mmap) -> Header:
+    """Read the header at the beginning of ``data``, which need not be the whole file. Raises `BadInput`."""
+    entries, offset = read_literal(data)
     description = entries["descr"]
     element = _DESCRIPTIONS.get(description[1:-1]) if description[0] in "'\"" else None
     if element is None:
@@ -108,7 +114,7 @@ def _parse(text: bytes) -> tuple[ElementType, int, int]:
     shape = _MATRIX_SHAPE.fullmatch(entries["shape"])
     if shape is None:
         _refuse("SHAPE", f"shape {entries['shape']} does not have two dimensions", shape=entries["shape"])
-    return element, int(shape[1]), int(shape[2])
+    return Header(element=element, rows=int(shape[1]), columns=int(shape[2]), offset=offset)
 
 
 def matrix_from_bytes(
@@ -142,7 +148,12 @@ def open_matrix(path: Path, element: ElementType, rows: int, columns: int) -> np
 
 def header_bytes(element: ElementType, rows: int, columns: int) -> bytes:
     """The header of version 1.0 for such a matrix: the data that follows begins at a multiple of 64 bytes."""
-    literal = f"{{'descr': '{_DTYPES[element]}', 'fortran_order': False, 'shape': ({rows}, {columns}), }}"
+    return literal_bytes(_DTYPES[element], f"({rows}, {columns})")
+
+
+def literal_bytes(description: str, shape: str) -> bytes:
+    """The header of version 1.0 with these values of ``descr`` and ``shape``."""
+    literal = f"{{'descr': '{description}', 'fortran_order': False, 'shape': {shape}, }}"
     length = -(-(len(literal) + 11) // _ALIGNMENT) * _ALIGNMENT - 10
     return _MAGIC + b"\x01\x00" + length.to_bytes(2, "little") + literal.ljust(length - 1).encode("ascii") + b"\n"
 
@@ -152,8 +163,14 @@ def write_matrix(path: Path, matrix: MatrixArray) -> tuple[str, int]:
     element: ElementType = "int8" if matrix.dtype == np.int8 else "int32"
     rows, columns = matrix.shape
     ordered = np.ascontiguousarray(matrix, dtype=_DTYPES[element])
-    content = ordered.data.cast("B")
-    header = header_bytes(element, rows, columns)
+    return write_file(path, header_bytes(element, rows, columns), ordered.data.cast("B"))
+
+
+def write_file(path: Path, header: bytes, content: memoryview) -> tuple[str, int]:
+    """Write both into a new file; return the SHA-256 of its bytes in hexadecimal, and their number.
+
+    Raises `OSError`.
+    """
     digest = hashlib.sha256(header)
     with path.open("xb") as file:
         file.write(header)
