@@ -1,7 +1,7 @@
 """What a device that computes must be able to do; the CPU and every GPU implement it, with the same bits as result."""
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,13 @@ import numpy.typing as npt
 from schemas.events import Device
 
 Int8Array: TypeAlias = npt.NDArray[np.int8]
+Int16Array: TypeAlias = npt.NDArray[np.int16]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+UInt8Array: TypeAlias = npt.NDArray[np.uint8]
+UInt16Array: TypeAlias = npt.NDArray[np.uint16]
+# A vector of the integers that the method names.
+IntegerArray: TypeAlias = npt.NDArray[np.integer[Any]]
 
 # Called with (steps done, steps in all), from the thread that called the backend, never more often than once per step.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -21,6 +27,18 @@ class DeviceFault(Exception):
 
 def no_progress(done: int, total: int) -> None:
     """Report nothing."""
+
+
+class Clustering(NamedTuple):
+    """What k-means has gone through, with T iterations, k clusters, d coordinates."""
+
+    # (T + 1) × k × d: before each iteration, and the last.
+    centres: Int16Array
+    # T × chunks × k, and T × chunks × k × d: points of each chunk by their nearest centre, and their sums.
+    counts: Int32Array
+    sums: Int32Array
+    # The nearest of the last centres for each point.
+    labels: UInt8Array
 
 
 class Backend(Protocol):
@@ -37,4 +55,52 @@ class Backend(Protocol):
         """The exact product of ``a`` (m × K) and ``b`` (K × n), C-ordered m × n.
 
         K is at most ``schemas.services.MAX_INNER``. Raises `MemoryError` where the device has too little memory.
+        """
+
+    def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
+        """SHA-256(0x00 ‖ chunk) of each chunk of ``data``, one row of 32 bytes each; the last chunk may be short.
+
+        ``data`` is not empty; ``chunk_bytes`` is a power of two from 64 on.
+        """
+
+    def histogram(
+        self, values: IntegerArray, low: int, width: int, count: int, progress: Progress = no_progress
+    ) -> Int64Array:
+        """How many values lie below ``low``, in each of ``count`` bins of ``width`` integers from there on, and above.
+
+        ``values`` is a vector of at most 2**31 - 1 uint8, uint16, int16 or int32; ``low`` is in the range of int32,
+        ``width`` in 1 … 2**32 - 1, ``count`` in 1 … `schemas.services.MAX_BINS`.
+        """
+
+    def sort(self, values: IntegerArray, progress: Progress = no_progress) -> IntegerArray:
+        """A copy of a vector of int32, uint32 or int64 in ascending order; it is not empty."""
+
+    def convolve(
+        self, picture: UInt8Array, kernel: Int32Array, divisor: int, offset: int, progress: Progress = no_progress
+    ) -> UInt8Array:
+        """The picture, height × width × channels, through the filter that `actors.backends.reference.convolve` defines.
+
+        ``kernel`` has odd sides up to `schemas.services.MAX_KERNEL_SIDE` and weights up to
+        `schemas.services.MAX_WEIGHT` in magnitude; ``divisor`` is positive.
+        """
+
+    def escape_counts(
+        self, re: Int64Array, im: Int64Array, max_iterations: int, progress: Progress = no_progress
+    ) -> UInt16Array:
+        """For each point of the grid, ``im`` × ``re``, the count that `actors.backends.reference.mandelbrot` defines.
+
+        Coordinates are in units of 2**-56 and at most 4 in magnitude; ``max_iterations`` is in 1 … 65,535.
+        """
+
+    def cluster(
+        self,
+        points: Int16Array,
+        first: Int16Array,
+        iterations: int,
+        chunk_points: int,
+        progress: Progress = no_progress,
+    ) -> Clustering:
+        """Lloyd's algorithm, as `actors.backends.reference.kmeans` defines it, from the ``first`` centres, k × d.
+
+        ``points`` is n × d; d is at most 64, k at most 256, ``chunk_points`` at most 65,535.
         """

@@ -9,7 +9,19 @@ from typing import Final
 
 import numpy as np
 
-from actors.backends.base import Int8Array, Int32Array, Progress, no_progress
+from actors.backends.base import (
+    Clustering,
+    Int8Array,
+    Int16Array,
+    Int32Array,
+    Int64Array,
+    IntegerArray,
+    Progress,
+    UInt8Array,
+    UInt16Array,
+    no_progress,
+)
+from actors.backends.reference import convolve, histogram, kmeans, mandelbrot, sha256_tree, sort
 from schemas.events import Device
 from schemas.services import MAX_INNER
 
@@ -72,6 +84,43 @@ class CpuBackend:
                     done += 1
                     progress(done, total)
         return product
+
+    def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
+        """See `actors.backends.base.Backend.leaf_hashes`."""
+        return sha256_tree.leaf_hashes(data, chunk_bytes, progress, self._threads)
+
+    def histogram(
+        self, values: IntegerArray, low: int, width: int, count: int, progress: Progress = no_progress
+    ) -> Int64Array:
+        """See `actors.backends.base.Backend.histogram`."""
+        return histogram.histogram(values, low, width, count, progress)
+
+    def sort(self, values: IntegerArray, progress: Progress = no_progress) -> IntegerArray:
+        """See `actors.backends.base.Backend.sort`."""
+        return sort.sort(values, progress)
+
+    def convolve(
+        self, picture: UInt8Array, kernel: Int32Array, divisor: int, offset: int, progress: Progress = no_progress
+    ) -> UInt8Array:
+        """See `actors.backends.base.Backend.convolve`."""
+        return convolve.convolve(picture, kernel, divisor, offset, progress, self._threads)
+
+    def escape_counts(
+        self, re: Int64Array, im: Int64Array, max_iterations: int, progress: Progress = no_progress
+    ) -> UInt16Array:
+        """See `actors.backends.base.Backend.escape_counts`."""
+        return mandelbrot.escape_counts(re, im, max_iterations, progress, self._threads)
+
+    def cluster(
+        self,
+        points: Int16Array,
+        first: Int16Array,
+        iterations: int,
+        chunk_points: int,
+        progress: Progress = no_progress,
+    ) -> Clustering:
+        """See `actors.backends.base.Backend.cluster`."""
+        return kmeans.cluster(points, first, iterations, chunk_points, progress)
 
 
 def _processor_name() -> str:
