@@ -1,0 +1,32 @@
+"""The backend of any GPU: each computation by its host code and kernels."""
+
+from typing import Final
+
+from actors.backends.base import Int8Array, Int32Array, Progress, no_progress
+from actors.backends.gpu import Gpu
+from actors.backends.host import matmul
+from schemas.events import Device
+
+_MIB: Final = 1 << 20
+
+
+class GpuBackend:
+    """One device, behind the interface that the CPU has too."""
+
+    def __init__(self, gpu: Gpu, name: str = "pycuda") -> None:
+        self._gpu = gpu
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """Which implementation this is."""
+        return self._name
+
+    def devices(self) -> tuple[Device, ...]:
+        """The one device, with the memory that its driver says."""
+        properties = self._gpu.properties
+        return (Device(model=properties.name, memory_mib=properties.memory_bytes // _MIB),)
+
+    def multiply(self, a: Int8Array, b: Int8Array, progress: Progress = no_progress) -> Int32Array:
+        """See `actors.backends.base.Backend.multiply`."""
+        return matmul.multiply(self._gpu, a, b, progress)
