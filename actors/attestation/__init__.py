@@ -1,0 +1,1 @@
+"""What a machine shows of itself, the exam that its devices sit, and the verdict on both."""
