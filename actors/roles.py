@@ -25,7 +25,7 @@ from actors.proposer import Proposer
 from actors.readiness import say_ready
 from actors.runtime import Runtime, Speaking, own_feed, supervise
 from actors.sandbox import Sandbox
-from actors.services.registry import verify
+from actors.services.registry import SERVICES, verify
 from actors.settings import Settings, load_key
 from actors.speaker import Used
 from actors.store import Store
@@ -42,6 +42,7 @@ from projections import read_model_queries
 from schemas.blocks import TimerFired
 from schemas.events import Offer
 from schemas.genesis import Genesis
+from schemas.services import service_of
 
 ROLES: Final = ("proposer", "coordinator", "miner", "wallet")
 TICK_MS: Final = 1_000
@@ -50,11 +51,17 @@ log = structlog.get_logger()
 
 
 class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The section ``[miner]`` of the settings. ``unit_price`` is in micro-ASY per unit of the service."""
+    """The section ``[miner]`` of the settings.
+
+    It offers all services there are, or only ``services``; each for ``unit_price`` micro-ASY per unit of the service,
+    or for what ``prices`` says of it.
+    """
 
     name: str = "miner"
     capacity: int = 1
     unit_price: int = 10
+    services: tuple[str, ...] = ()
+    prices: dict[str, int] = {}
     memory_mib: int = 4_096
     threads: int = 1
 
@@ -220,11 +227,24 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
         name=table.name,
         capacity=table.capacity,
         devices=CpuBackend().devices(),
-        offers=(Offer(service="matmul.int8", unit_price=table.unit_price),),
+        offers=offers_of(table),
     )
     # One that takes no new jobs still ends those that it has.
     async with Sandbox(max(table.capacity, 1)) as sandbox:
         await run_miner(host, stop, registration, sandbox)
+
+
+def offers_of(table: MinerTable) -> tuple[Offer, ...]:
+    """What the miner sells, in the order of the services' names. Raises BadInput for a service that does not exist."""
+    known = {service_of(record) for record in SERVICES}
+    if unknown := sorted({*table.services, *table.prices} - known):
+        raise BadInput(
+            "the settings [miner] cannot be used",
+            why=f"{unknown[0]!r} is not a service",
+            hint=f"There are {', '.join(sorted(known))}.",
+        )
+    offered = sorted(table.services or known)
+    return tuple(Offer(service=name, unit_price=table.prices.get(name, table.unit_price)) for name in offered)
 
 
 async def run_miner(host: Host, stop: asyncio.Event, registration: Registration, sandbox: Computer) -> None:

@@ -40,16 +40,23 @@ def application(words: Sequence[str] = ()) -> App:
             if isinstance(entry, Group):
                 group = App(name=entry.name, help=entry.help, version=_release)
                 for verb in entry.verbs:
-                    _add(group, verb, asked=asked == (entry.name, verb.name))
+                    _add(group, verb, asked, (entry.name,))
                 app.command(group)
             else:
-                _add(app, entry, asked=asked == (entry.name,))
+                _add(app, entry, asked, ())
     app.register_install_completion_command()
     return app
 
 
-def _add(app: App, verb: Verb, *, asked: bool) -> None:
-    options: dict[str, Any] = {"name": verb.name} if asked else {"name": verb.name, "help": verb.help}
+def _add(app: App, verb: Verb, asked: Sequence[str], before: Sequence[str]) -> None:
+    words = (*before, verb.name)
+    if verb.variants:
+        parted = App(name=verb.name, help=verb.help, version=_release)
+        for variant in verb.variants:
+            _add(parted, variant, asked, words)
+        app.command(parted)
+        return
+    options: dict[str, Any] = {"name": verb.name} if words == tuple(asked) else {"name": verb.name, "help": verb.help}
     app.command(f"{_PACKAGE}.{verb.function}", **options)
 
 

@@ -1,7 +1,10 @@
-"""``assay job submit``: the plan, the uploads, the event, and the way to the receipt."""
+"""``assay job submit``: the plan, the uploads, the event, and the way to the receipt, for whatever work was asked for.
 
-import re
-import secrets
+The words of each service are in `actors.command_line.work`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,22 +27,44 @@ from events.keys import public_key_of
 from projections.execute import fee_of
 from projections.jobs import shape_refusal
 from schemas.events import JobSubmitted, Requirement
-from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix, units_of
+from schemas.services import Work, units_of
 from schemas.state import Miner
 
-MATMUL: Final = "matmul.int8"
-HOW_VERIFIED: Final = "all entries, by Freivalds' check in exact arithmetic with a challenge drawn after the commitment"
-_SEEDED: Final = re.compile(r"seed:(?P<seed>[0-9a-f]{64}):(?P<rows>[0-9]{1,6})x(?P<columns>[0-9]{1,6})")
-_RANDOM: Final = re.compile(r"random:(?P<rows>[0-9]{1,6})x(?P<columns>[0-9]{1,6})")
-LARGEST_HEADER: Final = 8_192
 POSITIVE: Final = validators.Number(gte=1)
 
 
-class Operand(Struct, frozen=True):
-    """A matrix as the job names it, and the file to upload, if any."""
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms the work shall be done, and what every verb that signs is told."""
 
-    matrix: BlobMatrix | SeededMatrix
-    file: Path | None = None
+    escrow: Annotated[
+        str | None, Parameter(help="The most to pay, in ASY; else the price of the cheapest miner that could do it.")
+    ] = None
+    memory: Annotated[
+        int, Parameter(validator=validators.Number(gte=0), help="MiB that one device of the miner must have.")
+    ] = 0
+    miner: Annotated[list[str] | None, Parameter(negative=(), help="Only these miners; repeat it.")] = None
+    attempt_seconds: Annotated[int, Parameter(name="--attempt", validator=POSITIVE, help="Seconds per attempt.")] = 60
+    lifetime_seconds: Annotated[
+        int, Parameter(name="--lifetime", validator=POSITIVE, help="Seconds to wait for a miner.")
+    ] = 600
+    no_wait: Annotated[bool, Parameter(negative=(), help="Print the job's id and do not follow it.")] = False
+    network: Network = NETWORK
+    signer: Signer = SIGNER
+    consent: Consent = CONSENT
+    display: Display = DISPLAY
+
+
+TERMS: Final = Terms()
+
+
+class Asked(Struct, frozen=True, kw_only=True):
+    """Work as the job names it, the files to upload by their digests, and how its result will be verified."""
+
+    work: Work
+    files: Mapping[str, Path]
+    verified: str
 
 
 class Candidate(Struct, frozen=True):
@@ -59,108 +84,51 @@ class Plan(Struct, frozen=True, kw_only=True):
     candidates: list[Candidate]
     code: str
     sentence: str
-    verified: str = HOW_VERIFIED
+    verified: str
 
 
-async def submit(
-    service: Annotated[str, Parameter(help="What shall be done: matmul.int8.")],
-    a: Annotated[str, Parameter(help="The first matrix: FILE.npy, random:ROWSxCOLUMNS or seed:HEX:ROWSxCOLUMNS.")],
-    b: Annotated[str, Parameter(help="The second matrix.")],
-    /,
-    *,
-    escrow: Annotated[
-        str | None, Parameter(help="The most to pay, in ASY; else the price of the cheapest miner that could do it.")
-    ] = None,
-    memory: Annotated[
-        int, Parameter(validator=validators.Number(gte=0), help="MiB that one device of the miner must have.")
-    ] = 0,
-    miner: Annotated[list[str] | None, Parameter(negative=(), help="Only these miners; repeat it.")] = None,
-    attempt_seconds: Annotated[int, Parameter(name="--attempt", validator=POSITIVE, help="Seconds per attempt.")] = 60,
-    lifetime_seconds: Annotated[
-        int, Parameter(name="--lifetime", validator=POSITIVE, help="Seconds to wait for a miner.")
-    ] = 600,
-    no_wait: Annotated[bool, Parameter(negative=(), help="Print the job's id and do not follow it.")] = False,
-    network: Network = NETWORK,
-    signer: Signer = SIGNER,
-    consent: Consent = CONSENT,
-    display: Display = DISPLAY,
-) -> None:
-    """Show the plan, upload the inputs, submit the job, and follow it to its receipt. A matrix is a .npy file of int8;
-    or seed:…, made from the seed, so that nothing is uploaded; or random:…, the same with a new seed."""
-    if service != MATMUL:
-        raise BadInput(f"{service!r} is not a service", hint=f"There is {MATMUL}.")
-    output = Output(display)
-    operands = (operand_of(a), operand_of(b))
-    work = MatmulInt8(a=operands[0].matrix, b=operands[1].matrix)
+async def submit(asked: Asked, terms: Terms) -> None:
+    """Show the plan, upload the inputs, submit the job, and follow it to its receipt."""
+    output, work = Output(terms.display), asked.work
     if refusal := shape_refusal(work):
         raise Refused(refusal)
-    for address in miner or ():
+    for address in terms.miner or ():
         public_key_of(address)
-    requirement = Requirement(memory_mib=memory, miners=tuple(miner) if miner else UNSET)
-    async with connect(network) as line:
-        sender = own_address(signer)
+    requirement = Requirement(memory_mib=terms.memory, miners=tuple(terms.miner) if terms.miner else UNSET)
+    async with connect(terms.network) as line:
+        sender = own_address(terms.signer)
         registered = {entry.address: entry.miner for entry in await all_miners(line)}
-        amount = micro_of(escrow) if escrow is not None else _cheapest(work, requirement, registered)
+        amount = micro_of(terms.escrow) if terms.escrow is not None else _cheapest(work, requirement, registered)
         wanted = Wanted(work=work, escrow=amount, requirement=requirement)
         fields: dict[str, Any] = {
             "work": work,
             "escrow": amount,
-            "lifetime_ms": lifetime_seconds * 1_000,
-            "timeout_ms": attempt_seconds * 1_000,
+            "lifetime_ms": terms.lifetime_seconds * 1_000,
+            "timeout_ms": terms.attempt_seconds * 1_000,
             "requirement": requirement,
         }
-        event = await unsigned(line, sender, JobSubmitted, consent, **fields)
-        plan = _plan(wanted, registered, fee_of(event))
-        if consent.dry_run:
+        event = await unsigned(line, sender, JobSubmitted, terms.consent, **fields)
+        plan = _plan(wanted, registered, fee_of(event), asked.verified)
+        if terms.consent.dry_run:
             output.one({"dry_run": True, "event": event, "plan": plan}, _plan_facts(plan) | {"sent": "no, --dry-run"})
             return
         for label, fact in _plan_facts(plan).items():
             output.note(f"{label:<10}  {fact}")
-        confirm(f"Lock {asy(amount)} for this job?", consent)
-        key = signing_key(signer)
-        for operand in operands:
-            await _upload(line, output, sender, operand)
+        confirm(f"Lock {asy(amount)} for this job?", terms.consent)
+        key = signing_key(terms.signer)
+        for digest, file in asked.files.items():
+            await _upload(line, output, sender, digest, file)
         # Uploading takes a while; another event of this sender may have used the nonce meanwhile.
-        event = await unsigned(line, sender, JobSubmitted, consent, **fields)
+        event = await unsigned(line, sender, JobSubmitted, terms.consent, **fields)
         said = await say(line, event, key)
-        if no_wait:
+        if terms.no_wait:
             output.one({"job": said.signed.id, "height": said.answer.height}, {"job": said.signed.id})
             return
         output.note(f"job {said.signed.id}")
         finish(output, await follow(line, output, said.signed.id))
 
 
-def operand_of(text: str) -> Operand:
-    """A matrix from its word on the command line. Raises BadInput."""
-    if match := _SEEDED.fullmatch(text):
-        return Operand(SeededMatrix(rows=int(match["rows"]), columns=int(match["columns"]), seed=match["seed"]))
-    if match := _RANDOM.fullmatch(text):
-        seed = secrets.token_bytes(32).hex()
-        return Operand(SeededMatrix(rows=int(match["rows"]), columns=int(match["columns"]), seed=seed))
-    if text.startswith(("seed:", "random:")):
-        raise BadInput(
-            f"{text!r} is not a matrix", hint="Write seed:HEX:ROWSxCOLUMNS with 64 digits, or random:ROWSxCOLUMNS."
-        )
-    return _operand_in(Path(text))
-
-
-def _operand_in(file: Path) -> Operand:
-    from hashlib import file_digest
-
-    from actors.services.npy import open_matrix, read_header
-
-    try:
-        with file.open("rb") as opened:
-            header = read_header(opened.read(LARGEST_HEADER))
-            opened.seek(0)
-            digest = file_digest(opened, "sha256").hexdigest()
-        open_matrix(file, "int8", header.rows, header.columns)
-    except BadInput as error:
-        raise BadInput(f"{file} cannot be an operand", why=error.why, hint=error.hint) from error
-    return Operand(BlobMatrix(rows=header.rows, columns=header.columns, digest=digest), file)
-
-
-def _cheapest(work: MatmulInt8, requirement: Requirement, miners: dict[str, Miner]) -> int:
+def _cheapest(work: Work, requirement: Requirement, miners: dict[str, Miner]) -> int:
     """The lowest price among the miners that could do it. Raises BadInput when there is none to set the price."""
     from schemas.values import MAX_SAFE_INTEGER
 
@@ -183,7 +151,7 @@ def _idle(miner: Miner) -> Miner:
     return replace(miner, running=0)
 
 
-def _plan(wanted: Wanted, miners: dict[str, Miner], fee: int) -> Plan:
+def _plan(wanted: Wanted, miners: dict[str, Miner], fee: int, verified: str) -> Plan:
     waiting = why_unmatched(wanted, miners)
     return Plan(
         work=work_in_words(wanted.work),
@@ -193,6 +161,7 @@ def _plan(wanted: Wanted, miners: dict[str, Miner], fee: int) -> Plan:
         candidates=[Candidate(address, price) for address, price in eligible(wanted, miners)],
         code=waiting.code,
         sentence=waiting.sentence,
+        verified=verified,
     )
 
 
@@ -207,10 +176,8 @@ def _plan_facts(plan: Plan) -> dict[str, object]:
     }
 
 
-async def _upload(line: Line, output: Output, owner: str, operand: Operand) -> None:
-    if operand.file is None or not isinstance(operand.matrix, BlobMatrix):
-        return
-    with output.progress(f"upload {operand.file.name}", operand.file.stat().st_size) as advance:
-        digest = await line.bus.put_blob(owner, operand.file, advance)
-    if digest != operand.matrix.digest:
-        raise BadInput(f"{operand.file} has changed while it was uploaded", hint="Submit again.")
+async def _upload(line: Line, output: Output, owner: str, digest: str, file: Path) -> None:
+    with output.progress(f"upload {file.name}", file.stat().st_size) as advance:
+        found = await line.bus.put_blob(owner, file, advance)
+    if found != digest:
+        raise BadInput(f"{file} has changed while it was uploaded", hint="Submit again.")

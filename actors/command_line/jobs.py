@@ -1,7 +1,7 @@
 """``assay job show|list|watch|why|cancel|result``."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter, validators
 from msgspec import UNSET, UnsetType
@@ -24,6 +24,8 @@ from schemas.events import JobCancelled
 from schemas.services import blobs_of
 from schemas.state import Assigned, Committed, Job, Open, Revealed, Settled, situation_of
 
+# Digits of a job's id in the name of its result's file.
+SHORT_NAME: Final = 12
 Situation = Literal["open", "assigned", "committed", "revealed", "settled", "refunded", "cancelled"]
 
 
@@ -145,7 +147,8 @@ async def why(job: JobId, /, *, network: Network = NETWORK, display: Display = D
     async with connect(network) as line:
         found = await find_job(line, job)
         registered = {entry.address: entry.miner for entry in await all_miners(line)}
-    waiting = why_waiting(found.job, registered)
+        genesis = await line.genesis()
+    waiting = why_waiting(found.job, registered, genesis.parameters.trust)
     value = {"job": job, "situation": situation_of(found.job), "code": waiting.code, "sentence": waiting.sentence}
     Output(display).one(value, {"code": waiting.code, "why": waiting.sentence})
 
@@ -200,15 +203,21 @@ def _check_cancellable(found: queries.JobAnswer, sender: str) -> None:
 
 async def result(
     job: JobId,
-    file: Annotated[Path, Parameter(help="Where the result goes; a file of this name is replaced.")],
+    file: Annotated[
+        Path | None,
+        Parameter(help="Where the result goes, replacing a file of this name; else one named after the job, here."),
+    ] = None,
     /,
     *,
     network: Network = NETWORK,
     display: Display = DISPLAY,
 ) -> None:
     """Download the result of a job into FILE; its digest is checked on the way."""
+    from actors.services.registry import service_for
+
     output = Output(display)
-    check_target(file)
+    if file is not None:
+        check_target(file)
     async with connect(network) as line:
         found = (await find_job(line, job)).job
         if not isinstance(found.situation, Revealed | Settled):
@@ -219,6 +228,8 @@ async def result(
                 situation=situation_of(found),
             )
         commitment, miner = found.situation.commitment, found.situation.assignment.miner
+        if file is None:
+            file = Path(f"{job[:SHORT_NAME]}.{service_for(found.work).SUFFIX}")
         with output.progress("download", commitment.size) as advance:
             size = await line.bus.get_blob(miner, commitment.result, file, line.timeout_ms, advance)
     value = {"job": job, "file": str(file), "digest": commitment.result, "size": size}

@@ -6,11 +6,15 @@ SUMMARY: Final = "Assay: signed jobs, verified results, a ledger that anyone can
 
 
 class Verb(NamedTuple):
-    """A command, the sentence in the overview, and the function behind it (imported when it is called)."""
+    """A command, the sentence in the overview, and the function behind it (imported when it is called).
+
+    One with ``variants`` has a word more, and a function for each.
+    """
 
     name: str
     help: str
     function: str = ""
+    variants: tuple["Verb", ...] = ()
 
 
 class Group(NamedTuple):
@@ -20,6 +24,8 @@ class Group(NamedTuple):
     help: str
     verbs: tuple[Verb, ...]
 
+
+SERVICES: Final = (Verb("matmul.int8", "The exact product of two matrices of int8.", "work.matmul:matmul_int8"),)
 
 SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
     (
@@ -36,7 +42,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                 "job",
                 "Submit jobs and follow them.",
                 (
-                    Verb("submit", "Show the plan, submit a job, and follow it to its receipt.", "job_submit:submit"),
+                    Verb("submit", "Show the plan, submit a job, and follow it to its receipt.", variants=SERVICES),
                     Verb("show", "One job with its history.", "jobs:show"),
                     Verb("list", "Jobs, newest first.", "jobs:list_jobs"),
                     Verb("watch", "Follow a job until it ends.", "jobs:watch"),

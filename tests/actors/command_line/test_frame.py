@@ -22,6 +22,7 @@ from events import errors
 from events.errors import AssayError, BadInput
 from schemas import refusals
 from schemas.refusals import SelfTransfer, code_of
+from schemas.services import WORK_TYPES, service_of
 from tests.actors.command_line.devnet_process import environment
 
 ROOT = Path(actors.__file__).parents[1]
@@ -42,6 +43,17 @@ def all_verbs() -> list[tuple[str, ...]]:
             else:
                 found.append((entry.name,))
     return found
+
+
+def all_functions() -> list[tuple[str, ...]]:
+    """The words before the arguments: a verb with variants has one more."""
+    submit = [("job", "submit", variant.name) for variant in verbs.SERVICES]
+    return [words for words in all_verbs() if words != ("job", "submit")] + submit
+
+
+def test_every_service_can_be_submitted() -> None:
+    """The command line has words for each service, and for no other."""
+    assert sorted(variant.name for variant in verbs.SERVICES) == sorted(service_of(record) for record in WORK_TYPES)
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
@@ -72,7 +84,7 @@ def test_the_overview_comes_at_once() -> None:
     assert min(took) < 0.15
 
 
-@pytest.mark.parametrize("words", all_verbs(), ids=" ".join)
+@pytest.mark.parametrize("words", [("job", "submit"), *all_functions()], ids=" ".join)
 def test_every_verb_exists_and_has_help(assay: Any, words: tuple[str, ...]) -> None:
     """Every verb of the table can be imported and says how it is used."""
     ended = assay(*words, "--help")
@@ -82,7 +94,7 @@ def test_every_verb_exists_and_has_help(assay: Any, words: tuple[str, ...]) -> N
 
 def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
     """Every verb that answers has -o; running an actor answers nothing."""
-    without = [words for words in all_verbs() if "--output" not in assay(*words, "--help").out]
+    without = [words for words in all_functions() if "--output" not in assay(*words, "--help").out]
     assert without == [("run",)]
 
 
@@ -91,6 +103,7 @@ def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
     [
         (["jbo"], 'Did you mean "job"?'),
         (["job", "submti"], 'Did you mean "submit"?'),
+        (["job", "submit", "matmul.int9"], 'Did you mean "matmul.int8"?'),
         (["transfer"], "TO requires an argument"),
         (["account", "--nonsense"], "--nonsense"),
         (["account", "-o", "yaml"], "yaml"),
@@ -140,8 +153,8 @@ def test_files_are_looked_at_before_anything_else(assay: Any, words: tuple[str, 
 
 def test_the_help_of_a_verb_tells_all_about_it(assay: Any) -> None:
     """The overview has a line; --help after the verb has the whole text and a word on every argument."""
-    found = " ".join(assay("job", "submit", "--help").out.replace("│", " ").split())
-    assert "follow it to its receipt. A matrix is a .npy file of int8" in found
+    found = " ".join(assay("job", "submit", "matmul.int8", "--help").out.replace("│", " ").split())
+    assert "The exact product of two matrices of int8. A matrix is a .npy file of int8" in found
     assert "A The first matrix: FILE.npy, random:ROWSxCOLUMNS or seed:HEX:ROWSxCOLUMNS." in found
 
 
@@ -255,7 +268,7 @@ def test_a_closed_stream_is_no_fault(home: Path, shell: str) -> None:
 @pytest.mark.parametrize("setting", ["PYTHONIOENCODING=ascii", "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0"])
 def test_what_is_written_is_utf_8_in_every_locale(home: Path, setting: str) -> None:
     """Neither tables nor help nor errors depend on the locale."""
-    for words in ("--help", "job submit --help"):
+    for words in ("--help", "job submit matmul.int8 --help"):
         done = run_in_shell(words, setting)
         assert (done.returncode, done.stderr) == (0, b"")
         assert "…" in done.stdout.decode()
