@@ -55,6 +55,10 @@ class SimulatedReader:
         self._waiting.pop(sequence, None)
         self._settled.discard(sequence)
 
+    def rewind(self, sequence: int) -> None:
+        """The stream ends here now, and uses the sequences behind it again."""
+        self._cursor = min(self._cursor, sequence)
+
     def reset(self) -> None:
         """All that is unsettled is due at once."""
         self._cursor = 0
@@ -168,6 +172,15 @@ class SimulatedStream:
             del self._of_subject[message.subject]
         for reader in self.readers.values():
             reader.forget(sequence)
+
+    def lose_tail(self, count: int) -> None:
+        """Forgets the newest messages, as a server does that had not synced them when its power was cut."""
+        self.last_sequence = max(self.last_sequence - count, 0)
+        for sequence in [each for each in self.messages if each > self.last_sequence]:
+            self.drop(sequence)
+        self._ids = {name: known for name, known in self._ids.items() if known[0] <= self.last_sequence}
+        for reader in self.readers.values():
+            reader.rewind(self.last_sequence)
 
     def settle(self, reader_name: str, sequence: int) -> None:
         """Drops the message when it was the last one to wait for. Does nothing when it is gone."""

@@ -258,10 +258,7 @@ def test_a_proposer_whose_block_the_log_has_lost_signs_no_other_one_for_the_roun
 
 def _lose(town: Town, count: int) -> None:
     """The server has lost the newest messages of the log."""
-    stream = town.network.stream(CHAIN, "CHAIN")
-    for _ in range(count):
-        stream.drop(stream.last_sequence)
-        stream.last_sequence -= 1
+    town.network.stream(CHAIN, "CHAIN").lose_tail(count)
     town.forget_the_log()
 
 

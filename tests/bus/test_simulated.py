@@ -214,6 +214,25 @@ async def test_a_rewritten_log_is_noticed(bus: SimulatedBus) -> None:
         await log.next(10, 0)
 
 
+async def test_a_lost_tail_is_forgotten_with_its_keys(bus: SimulatedBus) -> None:
+    """A server that has lost its newest messages uses their sequences again, takes the same key anew, and delivers."""
+    reader = await bus.read_inboxes(FIRST)
+    for number in range(3):
+        await bus.submit("a", b"%d" % number)
+        await bus.publish_feed([("a", f"key {number}", b"%d" % number)])
+    assert [event.data for event in await reader.next(10, 0)] == [b"0", b"1", b"2"]
+    for kind in ("INBOX", "FEED"):
+        bus._network.stream(bus.chain, kind).lose_tail(2)
+        assert bus._network.stream(bus.chain, kind).last_sequence == 1
+    await bus.submit("a", b"new")
+    await bus.publish_feed([("a", "key 1", b"again"), ("a", "key 0", b"known")])
+    assert [event.data for event in await reader.next(10, 0)] == [b"new"]
+    feed = await bus.read_feed("a", 0)
+    assert [(record.sequence, record.data) for record in await feed.next(10, 0)] == [(1, b"0"), (2, b"again")]
+    bus._network.stream(bus.chain, "FEED").lose_tail(100)
+    assert bus._network.stream(bus.chain, "FEED").last_sequence == 0
+
+
 async def test_without_readers_events_are_dropped(bus: SimulatedBus) -> None:
     """As in the server: an inbox in which nobody is interested keeps nothing."""
     await bus.retire_reader(FIRST)

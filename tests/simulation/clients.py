@@ -39,7 +39,10 @@ class Signer:
         self._stored: set[str] = set()
 
     async def run(self, host: SimulatedHost, stop: asyncio.Event) -> None:
+        """Begins anew after a crash: what it has signed is on its disk, what it has heard is not."""
         random = host.world.random(self.name)
+        self._final.clear()
+        self._stored.clear()
         follow = asyncio.create_task(self._follow(host))
         try:
             while self.left:
@@ -96,7 +99,8 @@ class Signer:
     async def _again(self, host: SimulatedHost) -> None:
         """Says again what is not final, as far as the client knows; of that the oldest."""
         plan = host.world.plan
-        known = self._final | self._stored if plan.trusting and plan.inbox_age_s >= 3_600 else self._final
+        keeps = plan.inbox_age_s >= 3_600 and plan.scenario != "lost mail"
+        known = self._final | self._stored if plan.trusting and keeps else self._final
         for signed in [signed for signed in self.wanted.values() if signed.id not in known][:20]:
             await self._submit(host, signed)
 
@@ -158,15 +162,18 @@ class Asker:
         self.wanted = [f"{name} {number}" for number in range(transfers)]
         self.answered: dict[str, str] = {}
         self._everybody = everybody
+        self._requests: dict[str, bytes] = {}
 
     async def run(self, host: SimulatedHost, stop: asyncio.Event) -> None:
+        """Begins anew after a crash: it asks for everything again, in the same words."""
         random = host.world.random(self.name)
         for key in self.wanted:
             await host.clock.sleep_ms(random.choice((0, 10, 300, 2_000)))
-            to = key_of(random.choice(self._everybody)).address
-            event = {"type": "transfer.sent", "to": to, "amount": random.randint(1, 5_000), "memo": key}
-            request = canonical(WalletRequest(key=key, event=msgspec.Raw(msgspec.json.encode(event))))
-            asking = [self._ask(host, key, request) for _ in range(random.choice((1, 1, 2)))]
+            if key not in self._requests:
+                to = key_of(random.choice(self._everybody)).address
+                event = {"type": "transfer.sent", "to": to, "amount": random.randint(1, 5_000), "memo": key}
+                self._requests[key] = canonical(WalletRequest(key=key, event=msgspec.Raw(msgspec.json.encode(event))))
+            asking = [self._ask(host, key, self._requests[key]) for _ in range(random.choice((1, 1, 2)))]
             await asyncio.gather(*asking)
         await asyncio.Event().wait()
 
@@ -180,7 +187,8 @@ class Asker:
                 continue
             host.world.tell("answer", self.name, key, str(answer)[:160])
             if answer["answer"] == "signed":
-                self.answered[key] = answer["event"]
+                if self.answered.setdefault(key, answer["event"]) != answer["event"]:
+                    host.world.violate("wallet", f"the wallet has signed two events for {key}")
                 return
             if answer["problem"]["code"] not in {"UNREACHABLE", "WALLET_BUSY"}:
                 host.world.violate("wallet", f"the wallet refused {key}: {answer['problem']}")

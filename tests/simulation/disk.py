@@ -76,20 +76,24 @@ class Disk:
         self._synced: dict[Path, int] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
-    def crash(self, random: Random, *, power: bool = False) -> None:
-        """The processes are gone; the files stay as they are at this moment, less what ``power`` takes."""
+    def crash(self, random: Random, *, power: bool = False) -> int:
+        """The processes are gone; the files stay as they are at this moment, less what ``power`` takes: of how many
+        files."""
         kept = {path: path.read_bytes() for path in sorted(self.folder.rglob("*")) if path.is_file()}
         self.close()
         shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
+        cut = 0
         for path, data in kept.items():
             if path.suffix in {".lock", ".part"} or path.name.endswith("-shm"):
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             least = self._synced.get(path)
-            lost = power and least is not None and least < len(data)
-            path.write_bytes(data[: random.randint(least, len(data))] if lost else data)
+            left = random.randint(least, len(data)) if power and least is not None and least < len(data) else len(data)
+            path.write_bytes(data[:left])
+            cut += left < len(data)
         self._synced.clear()
+        return cut
 
     def watch(self, raw: sqlite3.Connection) -> None:
         """Notes when a read model is synced: where it says that a vote is to be safe. All else syncs every commit."""

@@ -22,6 +22,69 @@ from events.errors import InboxFull, Unreachable
 from tests.simulation.loop import Process, VirtualClock, VirtualLoop
 
 Result = TypeVar("Result")
+_ROLES = ("proposer", "coordinator", "miner", "wallet", "observer", "signer", "asker")
+# Every kind of fault, under the name that it is counted by.
+KINDS = {
+    "messages": (
+        "delay",
+        "lost request",
+        "lost answer",
+        "duplicate",
+        "refusal: full inbox",
+        "refusal: 503",
+        "slow reader",
+        "partition",
+        "one-way partition",
+    ),
+    "processes": (
+        *(f"crash: {role}" for role in _ROLES),
+        *(f"power cut: {role}" for role in _ROLES),
+        "crash at the disk",
+        "crash at the bus",
+        "lost or torn write",
+        "pause",
+        "clock skew",
+        "clock jump",
+    ),
+    "server": (
+        "server restart",
+        "leader change",
+        "lost tail of CHAIN",
+        "lost tail of INBOX",
+        "lost tail of FEED",
+        "lost tail of BLOBS",
+        "bit flip",
+    ),
+    "keys used twice": ("two proposers with one key", "two coordinators with one key"),
+    "byzantine proposer": (
+        "byzantine: equivocates",
+        "byzantine: censors",
+        "byzantine: invents",
+        "byzantine: wrong root",
+        "byzantine: wrong outcomes",
+        "byzantine: from the future",
+        "byzantine: out of turn",
+        "byzantine: silent",
+        "byzantine: garbage",
+        "byzantine: votes twice",
+        "byzantine: votes wrong",
+        "byzantine: votes stale",
+        "byzantine: votes ahead",
+        "byzantine: votes forged",
+        "byzantine: votes never",
+    ),
+    "hostile client": (
+        "hostile: flood",
+        "hostile: replay",
+        "hostile: contradict",
+        "hostile: forge",
+        "hostile: overspend",
+        "hostile: wrong turns",
+        "hostile: pollute the log",
+        "hostile: lie",
+        "hostile: bother the wallet",
+    ),
+}
 # What stands around the body in an envelope.
 _HEAD = b'{"body":'
 _TAIL = len(b',"sig":""}') + 86
@@ -155,9 +218,9 @@ class UnreliableBus(SimulatedBus):
         if mute or trouble.happens(menu.lost_request, "lost request"):
             await self._clock.sleep_ms(random.choice((1, 200, 1_000)))
             raise Unreachable("the network does not answer", operation=operation)
-        if operation == "submit" and trouble.happens(menu.refusal, "refusal"):
+        if operation == "submit" and trouble.happens(menu.refusal, "refusal: full inbox"):
             raise InboxFull("the stream takes no more", why="planned")
-        if operation != "submit" and trouble.happens(menu.refusal, "refusal"):
+        if operation != "submit" and trouble.happens(menu.refusal, "refusal: 503"):
             raise Unreachable("the network does not answer", why="503", operation=operation)
         result = action()
         self._tell(operation, self.name, str(result)[:80] if isinstance(result, int | str) else "")

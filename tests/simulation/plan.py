@@ -3,8 +3,10 @@
 from random import Random
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
+from events.keys import Key
 from schemas.genesis import Allocation, Genesis, GenesisValidator
 from tests.projections.small_network import key_of, parameters
 from tests.simulation.faults import Menu
@@ -13,11 +15,17 @@ from tests.simulation.stand_in import Character
 
 CHAIN = "assay-simulated"
 COINS = 1_000_000_000
-Scenario = Literal["ordinary", "lost tail", "bit flip"]
+Scenario = Literal["ordinary", "lost tail", "lost mail", "bit flip"]
+Twins = Literal["", "proposer", "coordinator"]
+# The second of two processes with one key has a disk of its own.
+TWIN = " twin"
 
 
 class Plan(Struct, frozen=True, kw_only=True):
     """``trouble_ms`` is how long faults go on; ``stay_dead`` of the proposers never come back.
+
+    In "lost tail" the server loses its newest messages of all streams, in "lost mail" those of all but the log, in "bit
+    flip" its files and one node's are damaged in the end. Of ``twins`` one runs twice, on two disks.
 
     ``trusting`` clients do not say again what the server has acknowledged, while inboxes keep it. ``patience_ms`` is
     how long the rules wait for a result, and for a verdict.
@@ -44,6 +52,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     trusting: bool = False
     patience_ms: int = 20_000
     menu: Menu = Menu()
+    twins: Twins = ""
+
+    @property
+    def liars(self) -> frozenset[str]:
+        """Addresses of the validators that sign two blocks or votes, on purpose or by being there twice."""
+        lying = range(self.proposers - self.byzantine - (self.twins == "proposer"), self.proposers)
+        return frozenset(key_of(f"proposer {index}").address for index in lying)
 
 
 def draw(seed: int) -> Plan:
@@ -56,7 +71,9 @@ def draw(seed: int) -> Plan:
     others = [random.choice(character) for _ in range(random.randint(0, 2))]
     lot = random.random()
     scenario: Scenario = "lost tail" if lot < 0.1 else "bit flip" if lot < 0.16 else "ordinary"
-    return Plan(
+    if 0.16 <= lot < 0.24:
+        scenario = "lost mail"
+    plan = Plan(
         seed=seed,
         scenario=scenario,
         proposers=proposers,
@@ -79,6 +96,15 @@ def draw(seed: int) -> Plan:
         trusting=random.random() < 0.5,
         patience_ms=random.choice((2_000, 20_000)),
     )
+    twins: list[Twins] = ["", "", "", "coordinator"]
+    if spare > plan.byzantine + plan.stay_dead:
+        twins.append("proposer")
+    return msgspec.structs.replace(plan, twins=random.choice(twins))
+
+
+def key_for(host: str) -> Key:
+    """The key of the process on a host."""
+    return key_of(host.removesuffix(TWIN))
 
 
 def genesis_of(plan: Plan) -> Genesis:

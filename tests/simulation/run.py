@@ -12,7 +12,12 @@ import time
 import traceback
 from collections import Counter
 
+from tests.simulation.faults import KINDS
 from tests.simulation.simulation import Result, run_seed
+
+# In so many seeds every kind of fault happens.
+ENOUGH = 500
+_PREFIX = {"byzantine proposer": "byzantine: ", "hostile client": "hostile: "}
 
 
 def main() -> int:
@@ -78,9 +83,17 @@ def _many(seeds: range, processes: int) -> int:
     print(f"{total['ms'] / 3_600_000:.1f} virtual hours, {total['blocks']} blocks, {total['events']} events in blocks")
     print(f"longest time from the last fault until all was done: {longest_calm_ms / 1_000:.0f} virtual s")
     print("jobs: " + ", ".join(f"{name} {count}" for name, count in sorted(jobs.items())))
-    print("faults: " + ", ".join(f"{name} {count}" for name, count in faults.most_common()))
+    print(f"{sum(faults.values())} faults:")
+    for group, kinds in KINDS.items():
+        print(
+            f"  {group}: " + ", ".join(f"{kind.removeprefix(_PREFIX.get(group, ''))} {faults[kind]}" for kind in kinds)
+        )
+    missing = [kind for kinds in KINDS.values() for kind in kinds if not faults[kind]]
+    untested = bool(missing) and len(seeds) >= ENOUGH
+    if untested:
+        print(f"never happened: {', '.join(missing)}")
     print(f"{failed} seeds with violations")
-    return 1 if failed else 0
+    return 1 if failed or untested else 0
 
 
 if __name__ == "__main__":

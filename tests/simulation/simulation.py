@@ -11,7 +11,7 @@ from tests.simulation import checks
 from tests.simulation.byzantine import run_byzantine
 from tests.simulation.clients import Asker, Prober, Signer
 from tests.simulation.hostile import Villain
-from tests.simulation.plan import Plan, draw
+from tests.simulation.plan import TWIN, Plan, draw
 from tests.simulation.trouble import Chaos
 from tests.simulation.world import (
     World,
@@ -96,11 +96,21 @@ class Story:
             world.add(f"observer {index}", run_observer)
         if plan.askers:
             world.add("wallet", run_wallet)
-        world.mortal = list(world.hosts)
+        self._add_twin()
         for client in (*self.signers, *self.askers):
             world.add(client.name, client.run)
+        world.mortal = list(world.hosts)
         if plan.hostile:
             world.add("villain", Villain().run)
+
+    def _add_twin(self) -> None:
+        """A second process with the key of the last honest proposer, or of the first coordinator."""
+        world, plan = self.world, self.world.plan
+        if not plan.twins:
+            return
+        first = f"proposer {plan.proposers - 1 - plan.byzantine}" if plan.twins == "proposer" else "coordinator 0"
+        world.add(first + TWIN, run_proposer if plan.twins == "proposer" else run_coordinator)
+        world.trouble.counts[f"two {plan.twins}s with one key"] += 1
 
     async def tell(self) -> None:
         """Trouble first; then calm until everything is done, and the verdict."""
@@ -111,7 +121,7 @@ class Story:
             world.loop.call_later(starts.choice((0, 0.05, 1.0)), partial(_start, host))
         chaos.dead_for_good = [f"proposer {index}" for index in range(plan.stay_dead)]
         chaos.begin()
-        if plan.scenario == "lost tail":
+        if plan.scenario in {"lost tail", "lost mail"}:
             chaos.plan_loss(plan.trouble_ms)
         await asyncio.sleep(plan.trouble_ms / 1_000)
         chaos.end()

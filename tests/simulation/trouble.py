@@ -44,14 +44,25 @@ class Chaos:
         under_way: set[asyncio.Task[None]] = set()
         while True:
             await asyncio.sleep(self._random.expovariate(1_000 / every_ms))
-            self._world.trouble.counts[kind] += 1
+            if cause not in {self._crash, self._power_cut}:  # counted where they happen, by role
+                self._world.trouble.counts[kind] += 1
             task = asyncio.create_task(_ended(cause()))
             under_way.add(task)
             self._tasks.append(task)
 
     def plan_loss(self, within_ms: int) -> None:
-        """The server loses its unsynced tail once."""
-        self._tasks.append(asyncio.create_task(self._lose_tail(self._random.randint(1_000, within_ms))))
+        """The server loses its unsynced tail once, of the log as well, or, up to three times, of all but the log."""
+        times = 1 if self._world.plan.scenario == "lost tail" else self._random.randint(1, 3)
+        lose = self._lose_tail if self._world.plan.scenario == "lost tail" else self._lose_mail
+        for _ in range(times):
+            self._tasks.append(asyncio.create_task(lose(self._random.randint(1_000, within_ms))))
+
+    async def _lose_mail(self, after_ms: int) -> None:
+        await asyncio.sleep(after_ms / 1_000)
+        self._world.trouble.server_down = True
+        self._world.lose_mail(self._random)
+        await self._for_a_while(2_000)
+        self._world.trouble.server_down = False
 
     async def _lose_tail(self, after_ms: int) -> None:
         await asyncio.sleep(after_ms / 1_000)
@@ -63,12 +74,12 @@ class Chaos:
                 count = since
                 break
             await asyncio.sleep(0.001)
-        world.trouble.counts["lost tail"] += 1
         world.trouble.server_down = True
         everything = self._random.random() < 0.5  # one power cut for the server and all the hosts
         for host in hosts if everything else []:
             host.crash(power=True)
         world.lose_tail(count)
+        world.lose_mail(self._random)
         await self._for_a_while(2_000)
         world.trouble.server_down = False
         for host in hosts if everything else []:

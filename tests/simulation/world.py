@@ -31,12 +31,11 @@ from events.keys import Key
 from projections import signatures
 from projections.chain import Final
 from schemas.events import Device, Offer
-from tests.projections.small_network import key_of
 from tests.simulation.books import Books, FinalBlock
 from tests.simulation.disk import Disk, inline_databases
 from tests.simulation.faults import Trouble, UnreliableBus
 from tests.simulation.loop import CURRENT, Process, VirtualClock, VirtualLoop
-from tests.simulation.plan import CHAIN, Plan, genesis_of
+from tests.simulation.plan import CHAIN, Plan, genesis_of, key_for
 from tests.simulation.stand_in import Character, StandInComputer, verdict
 
 MEMORY = Path("/dev/shm")
@@ -49,7 +48,7 @@ class SimulatedHost:
     def __init__(self, world: "World", name: str, work: Work) -> None:
         self.world = world
         self.name = name
-        self.key: Key = key_of(name)
+        self.key: Key = key_for(name)
         self.disk = Disk(world.folder / name.replace(" ", "-"))
         self.clock = VirtualClock(world.loop)
         self.process: Process | None = None
@@ -101,11 +100,15 @@ class SimulatedHost:
         """Loses the process; what it had written stays."""
         if self.process is None:
             return
-        self.world.tell("power cut" if power else "crash", self.name)
+        kind = "power cut" if power else "crash"
+        self.world.tell(kind, self.name)
+        if self.stopped is None:
+            self.world.trouble.counts[f"{kind}: {self.name.split(' ')[0]}"] += 1
         self.world.loop.kill(self.process)
         self.world.nodes.pop(self.name, None)
         self.bus.abandon()
-        self.disk.crash(self.world.random("disk"), power=power)
+        if self.disk.crash(self.world.random("disk"), power=power):
+            self.world.trouble.counts["lost or torn write"] += 1
         self.process = None
 
     def role(self, tables: dict[str, object] | None = None) -> roles.Host:
@@ -133,6 +136,8 @@ class World:
         self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
         self.final: dict[int, tuple[str, str]] = {}
+        # When the server has last lost something that was acknowledged.
+        self.lost_mail_ms = 0
         # The server's stamps of each block message.
         self.stamps: dict[bytes, list[int]] = {}
         self.digest = sha256()
@@ -197,7 +202,7 @@ class World:
         self.tell("final", name, header.height, final.hash[:12], header.state_root[:12])
         if final.executed.state_root != header.state_root:
             self.violate("agreement", f"{name} took block {header.height} with another state root than it has computed")
-        if self.plan.scenario == "lost tail" and 3 * self.plan.byzantine >= self.plan.proposers:
+        if self.plan.scenario == "lost tail" and 3 * len(self.plan.liars) >= self.plan.proposers:
             return  # a third that lies may, with a server that forgets, have two blocks final
         if self.final.setdefault(header.height, found) != found:
             self.violate("agreement", f"{name} holds another block or root at height {header.height}")
@@ -214,15 +219,24 @@ class World:
             return 0
         return log.last_sequence - self.books.open_since + 1
 
+    def lose_mail(self, random: Random) -> None:
+        """The server has lost the newest messages of all streams but the log."""
+        for kind in ("INBOX", "FEED", "BLOBS"):
+            stream, count = self.network.streams.get(subjects.stream(CHAIN, kind)), random.choice((0, 1, 5, 20))
+            if stream is not None and count:
+                stream.lose_tail(count)
+                self.lost_mail_ms = self.loop.now_ms()
+                self.trouble.counts[f"lost tail of {kind}"] += 1
+                self.tell("lost tail", kind, count)
+
     def lose_tail(self, count: int) -> None:
-        """The server has lost its newest messages, and will use their sequences again."""
+        """The server has lost the newest messages of the log, and will use their sequences again."""
         log = self.chain_log()
         if log is None:
             return
         self.read_log()
-        for _ in range(min(count, log.last_sequence)):
-            log.drop(log.last_sequence)
-            log.last_sequence -= 1
+        log.lose_tail(count)
+        self.trouble.counts["lost tail of CHAIN"] += 1
         self.tell("lost tail", log.last_sequence)
         # Somebody may have seen what was lost: two blocks of a round are evidence although the log holds one of them.
         signed = self.books.proposals
