@@ -20,6 +20,7 @@ OLDEST_SERVER = (2, 14)  # consumers can be reset since then
 CONNECT_TIMEOUT_S = 10.0
 API_TIMEOUT_S = 10.0
 API_ATTEMPT_S = 2.0
+LEADERLESS_WAIT_S = 0.1
 RECONNECT_WAIT_S = 0.1
 PING_INTERVAL_S = 2
 STATUS = "Status"
@@ -180,6 +181,21 @@ class Connection:
                     raise Unreachable("JetStream does not answer", why=str(error), subject=subject) from error
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, 0.25)
+
+    async def describe(self, stream: str, body: Any = None, timeout_s: float = API_TIMEOUT_S) -> dict[str, Any]:
+        """STREAM.INFO, from the server that leads the stream. Raises ApiError, Unreachable.
+
+        While the servers of a cluster elect one, any may answer from its own copy, which may be behind, or empty.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            info = await self.api(f"STREAM.INFO.{stream}", body, max(0.001, deadline - loop.time()))
+            if "cluster" not in info or info["cluster"].get("leader"):
+                return info
+            if loop.time() + LEADERLESS_WAIT_S >= deadline:
+                raise Unreachable(f"no server leads the stream {stream}", hint="Two of three servers have to be up.")
+            await asyncio.sleep(LEADERLESS_WAIT_S)
 
     async def close(self) -> None:
         """Sends what is still buffered, then hangs up."""

@@ -21,6 +21,8 @@ SECOND = 1_000_000_000
 STALL_S = 30.0
 LOOK_EVERY_S = 1.0
 LOOK_TIMEOUT_S = 0.5
+# A server that was cut off from the others of its cluster answers for so long as if it still led the log.
+STALE_S = 12.0
 # Chance puts a reader on one of the copies that a cluster keeps: with three, all of these are the same one in half a
 # million cases.
 COPIES_TRIED = 12
@@ -42,7 +44,7 @@ async def stream_state(connection: Connection, chain: str, kind: str, subject: s
     """
     body = None if subject is None else {"subjects_filter": subject}
     try:
-        return await connection.api(f"STREAM.INFO.{subjects.stream(chain, kind)}", body)
+        return await connection.describe(subjects.stream(chain, kind), body)
     except ApiError as error:
         if error.number == STREAM_MISSING:
             raise not_set_up(chain) from error
@@ -51,7 +53,7 @@ async def stream_state(connection: Connection, chain: str, kind: str, subject: s
 
 async def _info(connection: Connection, stream: str) -> dict[str, Any]:
     try:
-        return await connection.api(f"STREAM.INFO.{stream}")
+        return await connection.describe(stream)
     except ApiError as error:
         raise Unreachable(f"this server has no stream {stream} yet", why=error.description) from error
 
@@ -146,7 +148,7 @@ class JetStreamChainReader:
     async def _look_for_more(self, now: float) -> None:
         """Raises SequenceGap where the server has said for a while that there is more, and does not deliver it."""
         try:
-            info = await self._connection.api(f"STREAM.INFO.{self._stream}", timeout_s=LOOK_TIMEOUT_S)
+            info = await self._connection.describe(self._stream, timeout_s=LOOK_TIMEOUT_S)
         except (ApiError, BusError):
             return
         last = info["state"]["last_seq"]
@@ -175,7 +177,7 @@ class JetStreamChainReader:
         await forget(self._connection, self._stream, self._pull.consumer)
 
     async def _open(self) -> str:
-        info = await stream_state(self._connection, self._chain, "CHAIN")
+        info = await self._up_to_date()
         first, last = info["state"]["first_seq"], info["state"]["last_seq"]
         self._created = self._created or info["created"]
         hint = "The server lost or replaced messages. Compare with another copy of the log before you go on."
@@ -195,6 +197,16 @@ class JetStreamChainReader:
         self._deliveries = 0
         consumer, self._server = await open_ephemeral(self._connection, self._stream, self._last - self._comparing)
         return consumer
+
+    async def _up_to_date(self) -> dict[str, Any]:
+        """The log's STREAM.INFO. Where others keep copies, a log that ends too early is looked at for a while."""
+        deadline = asyncio.get_running_loop().time() + STALE_S
+        while True:
+            info = await stream_state(self._connection, self._chain, "CHAIN")
+            behind = info["state"]["last_seq"] < self._last and info["config"]["num_replicas"] > 1
+            if not behind or asyncio.get_running_loop().time() >= deadline:
+                return info
+            await asyncio.sleep(LOOK_TIMEOUT_S)
 
     def _accept(self, message: Msg) -> ChainMessage | None:
         position = position_of(message.reply)
