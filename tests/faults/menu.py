@@ -62,11 +62,15 @@ class Menu:
         """Brings about the next fault of the network, and mends it."""
         if not self._deck:
             self._deck = self._random.sample(list(self._kinds), len(self._kinds))
-        kind = self._deck.pop()
+        await self.bring_about(self._deck.pop())
+
+    async def bring_about(self, kind: str) -> Fault:
+        """A fault of the network, and what mends it."""
         fault = Fault(kind, "", time.monotonic())
         self.faults.append(fault)
         fault.target = await self._kinds[kind]()
         fault.mended_s = time.monotonic()
+        return fault
 
     async def next_actor(self) -> None:
         """Kills the next actor, or stops it for a while; every one comes before any comes again."""
@@ -74,20 +78,25 @@ class Menu:
             names = list(self._devnet.plan.actors())
             self._actors = self._random.sample(names, len(names))
         name = self._actors.pop()
-        pid = self._devnet.pid(name)
-        if pid is not None and self._random.random() < 0.25:
-            fault = Fault("SIGSTOP of an actor", name, time.monotonic())
-            self.faults.append(fault)
-            with contextlib.suppress(ProcessLookupError):
-                self._devnet.signal(name, signal.SIGSTOP)
-                await self._for_a_while()
-                self._devnet.signal(name, signal.SIGCONT)
-        else:
-            fault = Fault("kill -9 of an actor", name, time.monotonic())
-            self.faults.append(fault)
-            await self._devnet.kill(name)
-            await self._devnet.ready(name)
+        if self._devnet.pid(name) is None or self._random.random() >= 0.25:
+            await self.kill_actor(name)
+            return
+        fault = Fault("SIGSTOP of an actor", name, time.monotonic())
+        self.faults.append(fault)
+        with contextlib.suppress(ProcessLookupError):
+            self._devnet.signal(name, signal.SIGSTOP)
+            await self._for_a_while()
+            self._devnet.signal(name, signal.SIGCONT)
         fault.mended_s = time.monotonic()
+
+    async def kill_actor(self, name: str) -> Fault:
+        """Until it is ready again."""
+        fault = Fault("kill -9 of an actor", name, time.monotonic())
+        self.faults.append(fault)
+        await self._devnet.kill(name)
+        await self._devnet.ready(name)
+        fault.mended_s = time.monotonic()
+        return fault
 
     async def _for_a_while(self) -> None:
         await asyncio.sleep(self._random.uniform(0.3, LONGEST_S))

@@ -114,6 +114,12 @@ class Pulse:
         """What ended it, if anything did."""
         return self._task.exception() if self._task.done() and not self._task.cancelled() else None
 
+    def last_heard_s(self) -> float:
+        """When the newest final block was heard of, by the monotonic clock; raises what has ended the hearing."""
+        if (failure := self.failure()) is not None:
+            raise failure
+        return self.heard[-1] if self.heard else 0.0
+
     def next_after_s(self, moment: float) -> float:
         """How long after a moment a block was final for the first time."""
         return next((at for at in self.heard if at > moment), time.monotonic()) - moment

@@ -13,7 +13,8 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,17 +33,20 @@ from tests.faults.cluster import Cluster, SmallDisk
 from tests.faults.load import Load
 from tests.faults.menu import Fault, Menu
 from tests.faults.pulse import Pulse
-from tests.faults.verdict import Verdict, export, judge
+from tests.faults.verdict import Verdict, export, judge, written
 
 OUTPUT = Path("build/faults.json")
 EVERY_S = 5.0
 SENDERS = 32
 RATE = 1_000.0
 CALM_S = 60.0
+# Longer than any job may live.
+JOBS_S = 180.0
 RECOVERY_S = 10.0
 DISK_MIB = 2_048
-# A node writes its rows a few milliseconds after a block is final.
-WRITE_S = 2.0
+
+# What happens, from the first fault to the last.
+Trouble = Callable[[Menu, Pulse], Awaitable[None]]
 
 
 class Report(Struct):
@@ -75,7 +79,7 @@ async def network(directory: Path) -> AsyncIterator[tuple[Cluster, Devnet]]:
         yield cluster, await stack.enter_async_context(devnet)
 
 
-async def trouble(menu: Menu, seconds: float) -> None:
+async def storm(menu: Menu, pulse: Pulse, seconds: float) -> None:
     """A fault every five seconds, in between one of an actor."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -99,12 +103,12 @@ async def progress(pulse: Pulse, load: Load, menu: Menu) -> None:
         )
 
 
-async def in_time(waiting: Coroutine[Any, Any, None], what: str) -> list[str]:
+async def in_time(waiting: Coroutine[Any, Any, None], what: str, limit_s: float = CALM_S) -> list[str]:
     """Waits; what does not come to an end is a violation."""
     try:
-        await asyncio.wait_for(waiting, CALM_S)
+        await asyncio.wait_for(waiting, limit_s)
     except TimeoutError:
-        return [f"{what} after {CALM_S:.0f} s without a fault"]
+        return [f"{what} after {limit_s:.0f} s without a fault"]
     return []
 
 
@@ -116,19 +120,26 @@ async def drained(bus: JetStreamBus, pulse: Pulse, load: Load) -> None:
         await asyncio.sleep(0.1)
     while (await stream_state(bus._connection, bus.chain, "INBOX"))["state"]["messages"]:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
+    end = await bus.chain_end()
+    while pulse.position < end:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
 
 
-async def jobs_ended(bus: JetStreamBus) -> None:
-    """Returns when no node knows a job that has not ended."""
+async def jobs_ended(bus: JetStreamBus, pulse: Pulse) -> None:
+    """Returns when a node that holds every block so far knows no job that has not ended."""
     while True:
+        question = msgspec.json.encode({"min_height": pulse.height})
         with contextlib.suppress(BusError, TimedOut):
-            found = msgspec.json.decode(await bus.query("status", b"{}"))["value"]
-            if not any(found["jobs"].get(name) for name in ("open", "assigned", "committed", "revealed")):
+            answer = msgspec.json.decode(await bus.query("status", question))
+            jobs = answer["value"]["jobs"] if answer["answer"] == "found" else {"open": 1}
+            if not any(jobs.get(name) for name in ("open", "assigned", "committed", "revealed")):
                 return
         await asyncio.sleep(0.2)
 
 
-async def run(directory: Path, seconds: float, seed: int, rate: float = RATE, recovery_s: float = RECOVERY_S) -> Report:
+async def run(
+    directory: Path, trouble: Trouble, seed: int = 1, rate: float = RATE, recovery_s: float = RECOVERY_S
+) -> Report:
     """Everything from the start of the cluster to the verdict."""
     async with network(directory) as (cluster, devnet):
         load = Load(devnet, list(devnet.plan.clients()[1:]), rate)
@@ -139,18 +150,18 @@ async def run(directory: Path, seconds: float, seed: int, rate: float = RATE, re
             began = time.monotonic()
             menu = Menu(cluster, devnet, Random(seed))
             telling = asyncio.create_task(progress(pulse, load, menu))
-            await trouble(menu, seconds)
+            await trouble(menu, pulse)
             load.stop()
             await loading
             took_s = time.monotonic() - began
             late = await in_time(drained(watching, pulse, load), "events still wait")
-            late += await in_time(jobs_ended(watching), "jobs still run")
+            late += await in_time(jobs_ended(watching, pulse), "jobs still run", JOBS_S)
+            late += await in_time(written(devnet, pulse.height), "a node lacks blocks")
             telling.cancel()
         await cluster.until_whole(devnet.chain)
         messages = await export(watching, devnet, directory / "log.ndjson")
         damaged, copies = await cluster.heal(devnet.chain)
         await watching.close()
-        await asyncio.sleep(WRITE_S)
         stops = stopped(devnet)
         await devnet.stop()
         verdict = await asyncio.to_thread(judge, devnet, messages, directory / "log.ndjson", load.ledger, load.jobs)
@@ -240,7 +251,8 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         directory = chosen.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-faults-")))
         directory.mkdir(parents=True, exist_ok=True)
-        report = uvloop.run(run(directory, chosen.seconds, chosen.seed, chosen.rate))
+        trouble = partial(storm, seconds=chosen.seconds)
+        report = uvloop.run(run(directory, trouble, chosen.seed, chosen.rate))
     show(report)
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))

@@ -1,5 +1,7 @@
 """What must hold when it is over. Shares no code with the rules but the audit, which is one of the things compared."""
 
+import asyncio
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -51,6 +53,24 @@ async def export(bus: JetStreamBus, devnet: Devnet, path: Path) -> list[ChainMes
         writer.close(auditor.totals())
     await reader.close()
     return messages
+
+
+def read_models(devnet: Devnet) -> dict[str, Path]:
+    """The files of all full nodes."""
+    data = devnet.directory / "data"
+    return {path.relative_to(data).parts[0]: path for path in sorted(data.rglob("read-model.db"))}
+
+
+async def written(devnet: Devnet, height: int) -> None:
+    """Returns when every full node has written as many blocks into its file."""
+    for path in read_models(devnet).values():
+        while _height_of(path) < height:  # noqa: ASYNC110  another process writes it
+            await asyncio.sleep(0.2)
+
+
+def _height_of(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return int(db.execute("SELECT COALESCE(MAX(height), 0) FROM blocks").fetchone()[0])
 
 
 def judge(devnet: Devnet, messages: Iterable[ChainMessage], path: Path, ledger: Ledger, jobs: list[str]) -> Verdict:
@@ -124,9 +144,10 @@ def _check_audit(
 
 def _check_nodes(verdict: Verdict, devnet: Devnet, hashes: dict[int, tuple[str, str]]) -> None:
     """Every full node's own rows, block by block."""
-    for path in sorted((devnet.directory / "data").rglob("read-model.db")):
-        name = path.relative_to(devnet.directory / "data").parts[0]
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+    if len(read_models(devnet)) != devnet.plan.proposers + 1:
+        verdict.violations.append(f"only {list(read_models(devnet))} have rows")
+    for name, path in read_models(devnet).items():
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             rows: list[tuple[int, bytes, bytes]] = db.execute("SELECT height, hash, header FROM blocks").fetchall()
         other = [row[0] for row in rows if hashes.get(row[0]) != _of_row(row)]
         verdict.divergent += len(other)
