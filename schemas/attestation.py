@@ -87,7 +87,7 @@ class HostEvidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     names libraries that stand before the driver's own (LD_PRELOAD, /etc/ld.so.preload, /proc/self/maps), ``overlaid``
     mounts over the driver's files, sysfs or procfs (/proc/self/mountinfo): both are empty on an honest host.
     ``library`` is the digest of the management library that answered, ``lists`` that of the host's own driver and PCI
-    lists.
+    lists. ``malformed`` names what a source said that no field of its report can hold.
     """
 
     height: Height
@@ -96,6 +96,7 @@ class HostEvidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     driver_files: Annotated[tuple[DriverFile, ...], Meta(max_length=16)] = ()
     preloaded: Annotated[tuple[FilePath, ...], Meta(max_length=16)] = ()
     overlaid: Annotated[tuple[FilePath, ...], Meta(max_length=16)] = ()
+    malformed: Annotated[tuple[Label, ...], Meta(max_length=16)] = ()
     library: Digest | UnsetType = UNSET
     lists: Digest | UnsetType = UNSET
     gpus: Annotated[tuple[GpuEvidence, ...], Meta(max_length=MAX_GPUS)] = ()

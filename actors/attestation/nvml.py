@@ -1,0 +1,103 @@
+"""What NVML says, through ``pynvml``. Run in a child process (`actors.attestation.child`): a library may crash or hang.
+
+NVML is loaded by its soname, so whoever sets LD_PRELOAD or LD_LIBRARY_PATH decides which library answers. That is found
+by `actors.attestation.loaded`, not here.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import pynvml
+
+from actors.attestation.reading import Raw
+
+_ARCHITECTURES: Final = {
+    2: "Kepler",
+    3: "Maxwell",
+    4: "Pascal",
+    5: "Volta",
+    6: "Turing",
+    7: "Ampere",
+    8: "Ada",
+    9: "Hopper",
+    10: "Blackwell",
+}
+
+
+def _asked(question: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer; None where this library or device has none. Bytes become text."""
+    try:
+        answer = question(*arguments)
+    except (pynvml.NVMLError, UnicodeDecodeError):
+        return None
+    return answer.decode("utf-8", errors="replace") if isinstance(answer, bytes) else answer
+
+
+def devices() -> list[Raw]:
+    """One entry per device, in NVML's order. Raises `pynvml.NVMLError` where NVML itself does not answer."""
+    pynvml.nvmlInit()
+    try:
+        version = _asked(pynvml.nvmlSystemGetDriverVersion)
+        return [
+            {"driver_version": version, **_device(pynvml.nvmlDeviceGetHandleByIndex(index))}
+            for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _device(handle: Any) -> dict[str, Any]:
+    memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    capability = _asked(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
+    architecture = _asked(pynvml.nvmlDeviceGetArchitecture, handle)
+    return {
+        "uuid": _asked(pynvml.nvmlDeviceGetUUID, handle),
+        "name": _asked(pynvml.nvmlDeviceGetName, handle),
+        "memory_mib": None if memory is None else int(memory.total) >> 20,
+        "serial": _asked(pynvml.nvmlDeviceGetSerial, handle),
+        "vbios": _asked(pynvml.nvmlDeviceGetVbiosVersion, handle),
+        "architecture": None if architecture is None else _ARCHITECTURES.get(architecture, f"code {architecture}"),
+        "cores": _asked(pynvml.nvmlDeviceGetNumGpuCores, handle),
+        "clock_mhz": _asked(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+        "compute_capability": None if capability is None else f"{capability[0]}.{capability[1]}",
+        **_pci(_asked(pynvml.nvmlDeviceGetPciInfo, handle)),
+    }
+
+
+def _pci(info: Any) -> dict[str, str]:
+    """Each id is two of 16 bits: the high one the device's, the low one the vendor's."""
+    if info is None:
+        return {}
+    device, subsystem = int(info.pciDeviceId), int(info.pciSubSystemId)
+    bus = info.busId
+    return {
+        "vendor_id": f"{device & 0xFFFF:04x}",
+        "device_id": f"{device >> 16:04x}",
+        "subsystem_vendor_id": f"{subsystem & 0xFFFF:04x}",
+        "subsystem_id": f"{subsystem >> 16:04x}",
+        "bus_id": bus.decode("utf-8", errors="replace") if isinstance(bus, bytes) else str(bus),
+    }
+
+
+def live(process: int) -> list[dict[str, Any]]:
+    """For each device its energy counter, its power, and whether it shows ``process`` and with how much memory."""
+    pynvml.nvmlInit()
+    try:
+        return [
+            _live(pynvml.nvmlDeviceGetHandleByIndex(index), process) for index in range(pynvml.nvmlDeviceGetCount())
+        ]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _live(handle: Any, process: int) -> dict[str, Any]:
+    running = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    own = [entry for entry in running or () if entry.pid == process]
+    memory = own[0].usedGpuMemory if own else None
+    return {
+        "uuid": _asked(pynvml.nvmlDeviceGetUUID, handle),
+        "energy_mj": _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
+        "power_mw": _asked(pynvml.nvmlDeviceGetPowerUsage, handle),
+        "own_process": None if running is None else bool(own),
+        "own_memory_mib": None if memory is None else int(memory) >> 20,
+    }

@@ -1,0 +1,233 @@
+"""Looks at this host: four sources for its GPUs, the files that answered, what is loaded before or mounted over them.
+
+Only raw values: nothing is judged. A source that is missing is absent with its reason, a value that no field can hold
+is named as malformed. Libraries are asked in child processes with a time limit, so that the probe neither crashes nor
+hangs, whatever they do.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from actors.attestation import files, loaded
+from actors.attestation.child import Said
+from actors.attestation.reading import Raw, Reading, Source, SourceState, read
+from schemas.attestation import MAX_GPUS, DriverFile, GpuEvidence, HostEvidence, Liveness, SourceReport
+from schemas.values import Digest, Height
+
+CHILD_TIMEOUT_S: Final = 20.0
+_PACKAGES: Final = Path(__file__).resolve().parents[2]
+_MOST_PATHS: Final = 16
+_PATH_LENGTH: Final = 256
+_NVML_LIBRARY: Final = "libnvidia-ml.so"
+
+
+class Places(Struct, frozen=True, kw_only=True):
+    """Where a host is looked at; tests point these elsewhere."""
+
+    proc: Path = Path("/proc")
+    sys: Path = Path("/sys")
+    preload_file: Path = Path("/etc/ld.so.preload")
+    mountinfo: Path = Path("/proc/self/mountinfo")
+    environment: Mapping[str, str] | None = None
+    timeout_s: float = CHILD_TIMEOUT_S
+
+    def surroundings(self) -> Mapping[str, str]:
+        """The environment in which libraries are loaded: this process's own unless another is given."""
+        return os.environ if self.environment is None else self.environment
+
+
+class HostProbe(Struct, frozen=True, kw_only=True):
+    """What a look at the host has shown. ``malformed`` has entries ``source.field`` with the device's number."""
+
+    sources: tuple[SourceState, ...]
+    gpus: tuple[GpuEvidence, ...]
+    driver_version: str | None
+    driver_files: tuple[DriverFile, ...]
+    preloaded: tuple[str, ...]
+    overlaid: tuple[str, ...]
+    library: Digest | None
+    malformed: tuple[str, ...]
+
+    def evidence(
+        self, height: Height, block: Digest, lists: Digest, live: Mapping[str, Liveness] | None = None
+    ) -> HostEvidence:
+        """As a miner says it: not older than the block of this height. ``live`` is by UUID."""
+        watched = live or {}
+        return HostEvidence(
+            height=height,
+            block=block,
+            driver_version=_or_unset(self.driver_version),
+            driver_files=self.driver_files,
+            preloaded=self.preloaded,
+            overlaid=self.overlaid,
+            library=_or_unset(self.library),
+            lists=lists,
+            malformed=self.malformed,
+            gpus=tuple(
+                msgspec.structs.replace(gpu, live=watched[gpu.uuid]) if gpu.uuid in watched else gpu
+                for gpu in self.gpus
+            ),
+        )
+
+
+def probe(places: Places | None = None) -> HostProbe:
+    """Look at the host. Takes as long as its libraries, at most twice `CHILD_TIMEOUT_S`."""
+    places = places or Places()
+    nvml, cuda = ask_child(places, "nvml"), ask_child(places, "cuda")
+    answers: dict[Source, tuple[list[Raw], str]] = {
+        "nvml": (list(nvml.devices), nvml.silence),
+        "cuda": (list(cuda.devices), cuda.silence),
+        "sysfs": _of_files(lambda: files.sysfs(places.sys)),
+        "procfs": _of_files(lambda: files.procfs(places.proc)),
+    }
+    readings = {source: [read(_with_short_bus(raw)) for raw in said] for source, (said, _) in answers.items()}
+    mapped = {*nvml.mapped, *cuda.mapped}
+    preload_text = files.text_of(places.preload_file) or ""
+    mountinfo = files.text_of_all(places.mountinfo) or ""
+    return HostProbe(
+        sources=tuple(
+            SourceState(source=source, answered=not silence, devices=len(said), detail=silence)
+            for source, (said, silence) in answers.items()
+        ),
+        gpus=_by_device(readings),
+        driver_version=_driver_version(readings),
+        driver_files=_driver_files(mapped),
+        preloaded=_paths(loaded.preloaded(mapped, places.surroundings(), preload_text)),
+        overlaid=_paths(loaded.overlaid(mountinfo)),
+        library=_library(nvml.mapped),
+        malformed=_malformed(readings),
+    )
+
+
+def ask_child(places: Places, question: str, *arguments: str) -> Said:
+    """Ask a library in a process of its own; its crash, its silence and its time-out are answers too."""
+    command = [sys.executable, "-m", "actors.attestation.child", question, *arguments]
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=_PACKAGES,
+            env=dict(places.surroundings()),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        return Said(silence=f"its process does not start: {error.strerror}")
+    try:
+        output, _ = process.communicate(timeout=places.timeout_s)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        return Said(silence=f"no answer within {places.timeout_s:g} s")
+    if process.returncode:
+        return Said(silence=f"its process ended with code {process.returncode}")
+    try:
+        return msgspec.json.decode(output, type=Said)
+    except msgspec.DecodeError as error:
+        return Said(silence=f"its answer is not readable: {error}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and wait for a moment: one that a driver holds in the kernel ends later, or never."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1)
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _of_files(look: Callable[[], list[Raw]]) -> tuple[list[Raw], str]:
+    try:
+        return look(), ""
+    except OSError as error:
+        return [], f"{error.filename}: {error.strerror}"
+
+
+def _with_short_bus(raw: Raw) -> Raw:
+    """NVML writes the domain of a PCI address with eight digits, the others with four; and some in capitals."""
+    bus = raw.get("bus_id")
+    if not isinstance(bus, str):
+        return raw
+    domain, _, rest = bus.lower().partition(":")
+    short = domain[4:] if len(domain) == 8 and domain.startswith("0000") else domain
+    return {**raw, "bus_id": f"{short}:{rest}"}
+
+
+def _by_device(readings: Mapping[Source, list[Reading]]) -> tuple[GpuEvidence, ...]:
+    """The sources' devices put together: by PCI address, else by UUID. What has neither is a device of its own."""
+    found: dict[str, dict[str, SourceReport]] = {}
+    names: dict[str, str] = {}
+    for source, devices in readings.items():
+        for number, reading in enumerate(devices):
+            report = reading.report
+            place = report.bus_id if isinstance(report.bus_id, str) else None
+            if place is None and isinstance(report.uuid, str):
+                place = names.get(report.uuid, report.uuid)
+            place = place or f"{source}-{number}"
+            if isinstance(report.uuid, str):
+                names.setdefault(report.uuid, place)
+            found.setdefault(place, {})[source] = report
+    return tuple(
+        GpuEvidence(
+            uuid=_name_of(place, reports),
+            nvml=reports.get("nvml", UNSET),
+            cuda=reports.get("cuda", UNSET),
+            sysfs=reports.get("sysfs", UNSET),
+            procfs=reports.get("procfs", UNSET),
+        )
+        for place, reports in list(found.items())[:MAX_GPUS]
+    )
+
+
+def _name_of(place: str, reports: Mapping[str, SourceReport]) -> str:
+    """The UUID by the first source that knows one, else what the device can be told apart by."""
+    uuids = [report.uuid for report in reports.values() if not isinstance(report.uuid, UnsetType)]
+    return uuids[0] if uuids else "PCI-" + "-".join(part for part in place.replace(".", ":").split(":") if part)
+
+
+def _driver_version(readings: Mapping[Source, list[Reading]]) -> str | None:
+    versions = [reading.report.driver_version for devices in readings.values() for reading in devices]
+    known = [version for version in versions if isinstance(version, str)]
+    return known[0] if known else None
+
+
+def _driver_files(mapped: set[str]) -> tuple[DriverFile, ...]:
+    digests = [(path, loaded.digest_of(Path(path))) for path in loaded.driver_libraries(mapped)]
+    return tuple(
+        DriverFile(path=_printable(path), digest=digest) for path, digest in digests[:_MOST_PATHS] if digest is not None
+    )
+
+
+def _library(mapped: tuple[str, ...]) -> Digest | None:
+    """The digest of the management library that was mapped while NVML answered."""
+    paths = [path for path in loaded.driver_libraries(mapped) if Path(path).name.startswith(_NVML_LIBRARY)]
+    return loaded.digest_of(Path(paths[0])) if paths else None
+
+
+def _malformed(readings: Mapping[Source, list[Reading]]) -> tuple[str, ...]:
+    found = [
+        f"{source}.{_printable(name)} of device {number}"[:96]
+        for source, devices in readings.items()
+        for number, reading in enumerate(devices)
+        for name in reading.malformed
+    ]
+    return tuple(found[:_MOST_PATHS])
+
+
+def _paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_printable(path) for path in paths[:_MOST_PATHS])
+
+
+def _printable(path: str) -> str:
+    """In the characters and the length that a path on the wire may have."""
+    return "".join(character if " " <= character <= "~" else "?" for character in path)[:_PATH_LENGTH] or "?"
+
+
+def _or_unset(value: str | None) -> Any:
+    return UNSET if value is None else value
