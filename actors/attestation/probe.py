@@ -5,6 +5,7 @@ is named as malformed. Libraries are asked in child processes with a time limit,
 hangs, whatever they do.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
