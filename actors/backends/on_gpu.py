@@ -2,9 +2,17 @@
 
 from typing import Final
 
-from actors.backends.base import Int8Array, Int32Array, Progress, no_progress
+from actors.backends.base import (
+    Int8Array,
+    Int32Array,
+    Int64Array,
+    IntegerArray,
+    Progress,
+    UInt8Array,
+    no_progress,
+)
 from actors.backends.gpu import Gpu
-from actors.backends.host import matmul
+from actors.backends.host import histogram, matmul, sha256_tree, sort
 from schemas.events import Device
 
 _MIB: Final = 1 << 20
@@ -30,3 +38,17 @@ class GpuBackend:
     def multiply(self, a: Int8Array, b: Int8Array, progress: Progress = no_progress) -> Int32Array:
         """See `actors.backends.base.Backend.multiply`."""
         return matmul.multiply(self._gpu, a, b, progress)
+
+    def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
+        """See `actors.backends.base.Backend.leaf_hashes`."""
+        return sha256_tree.leaf_hashes(self._gpu, data, chunk_bytes, progress)
+
+    def histogram(
+        self, values: IntegerArray, low: int, width: int, count: int, progress: Progress = no_progress
+    ) -> Int64Array:
+        """See `actors.backends.base.Backend.histogram`."""
+        return histogram.histogram(self._gpu, values, low, width, count, progress)
+
+    def sort(self, values: IntegerArray, progress: Progress = no_progress) -> IntegerArray:
+        """See `actors.backends.base.Backend.sort`."""
+        return sort.sort(self._gpu, values, progress)
