@@ -230,7 +230,10 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
         offers=offers_of(table),
     )
     # One that takes no new jobs still ends those that it has.
-    async with Sandbox(max(table.capacity, 1)) as sandbox:
+    jobs = host.directory("miner") / "jobs"
+    jobs.mkdir(exist_ok=True)
+    async with Sandbox(max(table.capacity, 1), jobs) as sandbox:
+        log.info("jobs are jailed", walls=sandbox.walls)
         await run_miner(host, stop, registration, sandbox)
 
 

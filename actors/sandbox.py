@@ -1,8 +1,8 @@
 """Runs each job in a process of its own, with limits; whatever happens in there, the caller gets a typed outcome.
 
 The process has its own session, an empty environment, no inherited descriptors, no core dumps, and limits on time,
-memory, output and open files. Nothing is pickled in either direction. When the caller's process dies, even by
-``kill -9``, so do the sandbox's.
+memory, output and open files; it stands behind the walls of `actors.jail`, as many as the host allows. Nothing is
+pickled in either direction. When the caller's process dies, even by ``kill -9``, so do the sandbox's.
 
 Start a sandbox from a thread that lives as long as the sandbox does, such as the main thread: Linux counts the end of
 the thread that started a process as the death of its parent.
@@ -14,14 +14,16 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from msgspec import Struct
 
+from actors import jail
 from actors.sandbox_messages import (
+    ERRORS_BYTES,
     ERRORS_NAME,
     RESULT_NAME,
     Completed,
@@ -40,6 +42,7 @@ from schemas.services import Work
 from schemas.values import Digest
 
 START_TIMEOUT_S: Final = 30.0
+WATCH_S: Final = 0.25
 
 _ENVIRONMENT: Final = {
     "LANG": "C.UTF-8",
@@ -93,9 +96,14 @@ class SandboxBroken(Exception):
 
 
 class Sandbox:
-    """Runs up to ``capacity`` jobs at once; further ones wait. Each place has a process, loaded ahead of time."""
+    """Runs up to ``capacity`` jobs at once; further ones wait. Each place has a process, loaded ahead of time.
 
-    def __init__(self, capacity: int = 1) -> None:
+    With ``writable``, below which every job's directory and inputs must lie, the processes run in bubblewrap where that
+    is installed.
+    """
+
+    def __init__(self, capacity: int = 1, writable: Path | None = None) -> None:
+        self._writable = writable
         self._places: asyncio.Queue[_Process | None] = asyncio.Queue()
         for _ in range(capacity):
             self._places.put_nowait(None)
@@ -134,7 +142,7 @@ class Sandbox:
             if process is None or not process.alive:
                 process = await self._start_process()
             async with asyncio.timeout(limits.wall_ms / 1_000):
-                return _checked(await process.run(job, progress), directory, limits)
+                return _checked(await _watched(process.run(job, progress), directory, limits), directory, limits)
         except TimeoutError:
             return JobFailed(code=FailureCode.TIMEOUT, detail=f"not done within {limits.wall_ms} ms")
         finally:
@@ -160,8 +168,14 @@ class Sandbox:
     ) -> None:
         await self.close()
 
+    @property
+    def walls(self) -> tuple[str, ...]:
+        """The layers between jobs and the host, once it has started: what the loaded processes have found possible."""
+        return next((process.walls for process in self._processes if process.alive), ())
+
     async def _start_process(self) -> "_Process":
-        process = await _Process.start()
+        prefix = [] if self._writable is None else await _bubblewrap(self._writable)
+        process = await _Process.start(prefix)
         self._processes = {known for known in self._processes if known.alive} | {process}
         return process
 
@@ -176,11 +190,17 @@ class _Process:
         self._stdin = process.stdin
         self._stdout = process.stdout
         self.idle = False
+        self.walls: tuple[str, ...] = ()
 
     @classmethod
-    async def start(cls) -> "_Process":
-        """Start it and wait until it is loaded. Raises `SandboxBroken`."""
-        arguments = (sys.executable, "-m", "actors.sandbox_child", str(os.getpid()))
+    async def start(cls, prefix: list[str]) -> "_Process":
+        """Start it, as the end of the command that begins with ``prefix``, and wait until it is loaded.
+
+        Raises `SandboxBroken`.
+        """
+        # Within bubblewrap the parent is its init.
+        parent = 1 if prefix else os.getpid()
+        arguments = (*prefix, sys.executable, "-m", "actors.sandbox_child", str(parent))
         pipe = asyncio.subprocess.PIPE
         started = cls(
             await asyncio.create_subprocess_exec(
@@ -189,7 +209,10 @@ class _Process:
         )
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                started.idle = isinstance(await started._receive(), Ready)
+                said = await started._receive()
+            if isinstance(said, Ready):
+                started.idle = True
+                started.walls = ("bubblewrap", *said.walls) if prefix else said.walls
         except TimeoutError as error:
             raise SandboxBroken(f"no sign of life within {START_TIMEOUT_S} s") from error
         finally:
@@ -230,8 +253,13 @@ class _Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> None:
-        """Wait until it has ended."""
+        """Wait until it has ended, and whoever else has its stdout."""
         await self._process.wait()
+        while not self._stdout.at_eof():
+            try:
+                await self._stdout.read(_LAST_WORDS)
+            except RuntimeError:  # `run` reads, and will read the end
+                await asyncio.sleep(0.001)
 
     async def _receive(self) -> Reply | None:
         """The next thing said; None when that is not a message, or when nothing more will come."""
@@ -239,6 +267,44 @@ class _Process:
             return decode_reply(await self._stdout.readline())
         except (ValueError, *UNREADABLE):  # a line without end, or one that is no message
             return None
+
+
+async def _watched(
+    running: Coroutine[Any, Any, Completed | JobFailed], directory: Path, limits: Limits
+) -> Completed | JobFailed:
+    """The job's end, or that it has filled its directory: the kernel limits each file, not how many there are."""
+    most = _size_of(directory) + max(limits.output_bytes, ERRORS_BYTES) + ERRORS_BYTES
+    job = asyncio.create_task(running)
+    try:
+        while not (await asyncio.wait((job,), timeout=WATCH_S))[0]:
+            if _size_of(directory) > most:
+                detail = f"its files have more than {limits.output_bytes} bytes"
+                return JobFailed(code=FailureCode.OUTPUT_TOO_LARGE, detail=detail)
+        return job.result()
+    finally:
+        if not job.done():
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+
+
+def _size_of(directory: Path) -> int:
+    """Bytes that the files below take on the disk."""
+    total = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).lstat().st_blocks * 512
+    return total
+
+
+async def _bubblewrap(writable: Path) -> list[str]:
+    """The beginning of a command in bubblewrap; empty where that is not installed or may not make its namespaces."""
+    prefix = jail.bubblewrap(writable)
+    if not prefix:
+        return []
+    nowhere = asyncio.subprocess.DEVNULL
+    trial = await asyncio.create_subprocess_exec(*prefix, "true", stdin=nowhere, stdout=nowhere, stderr=nowhere)
+    return prefix if await trial.wait() == 0 else []
 
 
 def _judge(said: Completed | Failed | None, exit_code: int, directory: Path) -> Completed | JobFailed:

@@ -2,8 +2,8 @@
 
 It loads NumPy and the services once, and then forks a fresh process for each job: a fork takes milliseconds, an
 interpreter with NumPy a quarter of a second. The loaded process itself never touches a job's data, holds no key and no
-connection, and runs no second thread (its BLAS is told to use one), so forking is safe. A job's process limits itself
-before it opens any file of the job, and ends with the job.
+connection, and runs no second thread (its BLAS is told to use one), so forking is safe. A job's process goes behind the
+walls of `actors.jail` and limits itself before it opens any file of the job, and ends with the job.
 
 Both die with the process that started them: by the kernel's signal at the parent's death where there is one (Linux),
 and by the end of stdin everywhere.
@@ -16,15 +16,21 @@ import os
 import resource
 import select
 import signal
+import struct
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 import numpy as np
 
+from actors import jail
 from actors.backends.cpu import CpuBackend
 from actors.sandbox_messages import (
+    ERRORS_BYTES,
     ERRORS_NAME,
     RESULT_NAME,
     Completed,
@@ -35,6 +41,7 @@ from actors.sandbox_messages import (
     Progressed,
     Ready,
     Reply,
+    Wall,
     decode_job,
     encode_line,
 )
@@ -44,7 +51,6 @@ from events.errors import BadInput
 OPEN_FILES: Final = 64
 PROGRESS_INTERVAL_S: Final = 0.05
 MAX_DETAIL: Final = 500
-ERRORS_BYTES: Final = 65_536
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PR_SET_PDEATHSIG: Final = 1
@@ -60,34 +66,84 @@ def main(parent: int) -> None:
     CpuBackend().multiply(ones, ones)
     gc.collect()
     gc.freeze()
-    _send(Ready())
+    walls = _walls()
+    _send(Ready(walls))
     while line := _read_line():
-        _send(Exited(_fork_job(line)))
+        _send(Exited(_fork_job(decode_job(line), walls)))
 
 
-def _fork_job(line: bytes) -> int:
+def _walls() -> tuple[Wall, ...]:
+    """The layers that this host allows, found by trying."""
+    with tempfile.TemporaryDirectory(prefix="assay-jail-") as folder:
+        trials: tuple[tuple[Wall, Callable[[], NoReturn]], ...] = (
+            ("namespaces", _end_well),
+            ("filter", _try_filter),
+        )
+        return tuple(
+            wall for wall, trial in trials if _exit_code(trial, Path(folder) if wall == "namespaces" else None, ()) == 0
+        )
+
+
+def _end_well() -> NoReturn:
+    os._exit(0)
+
+
+def _try_filter() -> NoReturn:
+    try:
+        jail.forbid(processes=False)
+    except jail.NoJail:
+        os._exit(1)
+    os._exit(0)
+
+
+def _fork_job(job: Job, walls: tuple[Wall, ...]) -> int:
     """Run the job in a process of its own; return its exit code."""
+    inside = Path(job.directory) if "namespaces" in walls else None
+    return _exit_code(partial(_run_job, job, walls), inside, job.blobs.values())
+
+
+def _exit_code(work: Callable[[], NoReturn], inside: Path | None, readable: Iterable[str]) -> int:
+    """Run ``work`` in a forked process, behind namespaces where ``inside`` is the directory that it may write to."""
     template = os.getpid()
     ended, alive = os.pipe()
+    told, status_end = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ended)
+        os.close(told)
         _die_with(template)
-        _run_job(line)
+        if inside is not None:
+            _behind_namespaces(work, inside, readable, status_end)
+        os.close(status_end)
+        work()
     os.close(alive)
-    readable, _, _ = select.select([ended, _STDIN], [], [])
-    if _STDIN in readable:
+    os.close(status_end)
+    readable_ends, _, _ = select.select([ended, _STDIN], [], [])
+    if _STDIN in readable_ends:
         # Nothing may be said while a job runs: the parent is gone, or not in its senses. This ends this process too.
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os.close(ended)
     _, status = os.waitpid(child, 0)
+    said = os.read(told, 4)
+    os.close(told)
+    if len(said) == 4:
+        status = struct.unpack("<i", said)[0]
     return os.waitstatus_to_exitcode(status)
 
 
-def _run_job(line: bytes) -> NoReturn:
+def _behind_namespaces(work: Callable[[], NoReturn], inside: Path, readable: Iterable[str], ended: int) -> NoReturn:
+    try:
+        jail.run(work, inside, readable, ended)
+    except jail.NoJail as error:
+        _complain(f"{error}\n")
+        os._exit(1)
+
+
+def _run_job(job: Job, walls: tuple[Wall, ...]) -> NoReturn:
     """In the job's process: do it, say how it went, end. What nobody foresaw ends the process with a traceback."""
-    job = decode_job(line)
     _confine(job)
+    if "filter" in walls:
+        jail.forbid(processes=False)
     _send(_perform(job))
     os._exit(0)
 
@@ -168,6 +224,10 @@ def _read_line() -> bytes:
             return b""
         received += chunk
     return received
+
+
+def _complain(text: str) -> None:
+    os.write(_STDERR, text.encode())
 
 
 def _send(reply: Reply) -> None:

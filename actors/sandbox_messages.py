@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -10,8 +10,11 @@ from msgspec import Struct
 from schemas.services import Work
 from schemas.values import Digest
 
+Wall: TypeAlias = Literal["namespaces", "filter"]
+
 RESULT_NAME: Final = "result"
 ERRORS_NAME: Final = "stderr.txt"
+ERRORS_BYTES: Final = 65_536
 
 
 class FailureCode(StrEnum):
@@ -37,7 +40,9 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag="ready", tag_field="message"):
-    """The process has loaded all that a job needs."""
+    """The process has loaded all that a job needs. ``walls``: the layers of `actors.jail` that the host allows."""
+
+    walls: tuple[Wall, ...]
 
 
 class Progressed(Struct, frozen=True, forbid_unknown_fields=True, tag="progressed", tag_field="message"):

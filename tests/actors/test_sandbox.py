@@ -60,6 +60,16 @@ def process_id(sandbox: Sandbox) -> int:
     return process._process.pid
 
 
+def descendants(pid: int) -> list[int]:
+    """The processes that come from a process, each after its parent: those between it and the job, then the job."""
+    found = []
+    generation = children(pid)
+    while generation:
+        found += generation
+        generation = [child for parent in generation for child in children(parent)]
+    return found
+
+
 def children(pid: int) -> list[int]:
     """The child processes of a process."""
     found = []
@@ -83,8 +93,7 @@ class Running:
     async def job(self) -> int:
         """The id of the job's process, once it has made a step."""
         await self.begun.wait()
-        (child,) = children(process_id(self.sandbox))
-        return child
+        return descendants(process_id(self.sandbox))[-1]
 
 
 async def gone(pids: list[int]) -> bool:
@@ -316,7 +325,7 @@ async def test_timeout_leaves_no_process(sandbox: Sandbox, tmp_path: Path) -> No
     """After a timeout neither the job nor the process that it was forked from is left."""
     before = process_id(sandbox)
     running = asyncio.create_task(sandbox.run(LONG, {}, tmp_path, limits_of(LONG, 2_000)))
-    while not (begun := children(before)):  # noqa: ASYNC110  nothing tells when the job's process is there
+    while not (begun := descendants(before)):  # noqa: ASYNC110  nothing tells when the job's process is there
         await asyncio.sleep(0.001)
     outcome = await running
     assert isinstance(outcome, JobFailed)
@@ -391,7 +400,7 @@ async def test_killed_parent_leaves_no_child(tmp_path: Path) -> None:
     )
     assert parent.stdout is not None
     loaded = int(await parent.stdout.readline())
-    (job,) = children(loaded)
+    job = descendants(loaded)[-1]
     parent.kill()
     await parent.wait()
     assert await gone([loaded, job])
