@@ -220,7 +220,7 @@ class Coordinator:
     def _match(self, job_id: str, job: Job, notes: _Notes, free: dict[str, Miner]) -> list[Command]:
         if notes.inputs == "unusable":
             return self._say(job_id, "refund", draft(JobRefunded, job=job_id, reason=notes.reason))
-        ranked = eligible(job, free) if free else []
+        ranked = eligible(job, free, self._state().parameters.trust) if free else []
         if not ranked:
             return []
         if blobs_of(job.work) and notes.inputs == "unknown":

@@ -3,17 +3,19 @@ node come to the same answer from the same state.
 
 The rules refuse an assignment for the same reasons (`projections.miners.cannot_take`); here they come in an order that
 explains best. A miner may take a job when it offers the service, has not had the job before, is among the miners that
-the job names (if it names any), has a device with the memory that is asked for, asks no more than the escrow, and has a
-place free.
+the job names (if it names any), is trusted by the chain's own terms (not banned, bonded), has a device with the memory
+that is asked for, asks no more than the escrow, and has a place free.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from projections.bonds import standing_of
 from projections.miners import unit_price_of
 from schemas.events import Requirement
+from schemas.genesis import Trust
 from schemas.services import Work, service_of, units_of
 from schemas.state import (
     Assigned,
@@ -35,6 +37,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     escrow: int
     requirement: Requirement
     excluded: frozenset[str] = frozenset()
+    trust: Trust | UnsetType = UNSET
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
@@ -48,10 +51,11 @@ Entry: TypeAlias = tuple[str, Miner]
 _Test: TypeAlias = Callable[[Wanted, str, Miner], bool]
 
 
-def wanted_of(job: Job) -> Wanted:
-    """What a submitted job asks for. Miners that have had it do not get it again."""
+def wanted_of(job: Job, trust: Trust | UnsetType = UNSET) -> Wanted:
+    """What a submitted job asks for, on a chain with these trust parameters. Miners that have had it do not get it
+    again."""
     excluded = frozenset(attempt.miner for attempt in job.attempts)
-    return Wanted(work=job.work, escrow=job.escrow, requirement=job.requirement, excluded=excluded)
+    return Wanted(work=job.work, escrow=job.escrow, requirement=job.requirement, excluded=excluded, trust=trust)
 
 
 def price_of(work: Work, miner: Miner) -> int | None:
@@ -65,10 +69,10 @@ def memory_of(miner: Miner) -> int:
     return max(device.memory_mib for device in miner.devices)
 
 
-def eligible(job: Job | Wanted, miners: Mapping[str, Miner]) -> list[tuple[str, int]]:
+def eligible(job: Job | Wanted, miners: Mapping[str, Miner], trust: Trust | UnsetType = UNSET) -> list[tuple[str, int]]:
     """Addresses and prices of the miners that may take the job now: cheapest first, then most places free, then by
     address."""
-    wanted = wanted_of(job) if isinstance(job, Job) else job
+    wanted = wanted_of(job, trust) if isinstance(job, Job) else job
     remaining: Iterable[Entry] = miners.items()
     for _, test in _TESTS:
         remaining = _passing(wanted, remaining, test)
@@ -78,11 +82,11 @@ def eligible(job: Job | Wanted, miners: Mapping[str, Miner]) -> list[tuple[str, 
     return [(address, _price(wanted, miner)) for address, miner in ranked]
 
 
-def why_waiting(job: Job, miners: Mapping[str, Miner]) -> Waiting:
+def why_waiting(job: Job, miners: Mapping[str, Miner], trust: Trust | UnsetType = UNSET) -> Waiting:
     """Why the job is where it is."""
     match job.situation:
         case Open():
-            return why_unmatched(wanted_of(job), miners)
+            return why_unmatched(wanted_of(job, trust), miners)
         case Assigned(assignment=assignment):
             return Waiting(code="RUNNING", sentence=f"Miner {assignment.miner} is computing it.")
         case Committed(assignment=assignment):
@@ -138,6 +142,14 @@ def _is_admitted(wanted: Wanted, address: str, _miner: Miner) -> bool:
     return address not in wanted.excluded and (named is UNSET or address in named)
 
 
+def _is_free_of_bans(_wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return not standing_of(miner).banned
+
+
+def _has_bond(wanted: Wanted, _address: str, miner: Miner) -> bool:
+    return wanted.trust is UNSET or standing_of(miner).bond >= wanted.trust.min_bond
+
+
 def _has_memory(wanted: Wanted, _address: str, miner: Miner) -> bool:
     return memory_of(miner) >= wanted.requirement.memory_mib
 
@@ -153,6 +165,8 @@ def _has_place(_wanted: Wanted, _address: str, miner: Miner) -> bool:
 _TESTS: Final[tuple[tuple[str, _Test], ...]] = (
     ("NO_MINER_FOR_SERVICE", _offers_service),
     ("ALL_MINERS_EXCLUDED", _is_admitted),
+    ("ALL_MINERS_BANNED", _is_free_of_bans),
+    ("NO_MINER_WITH_BOND", _has_bond),
     ("NO_MINER_WITH_MEMORY", _has_memory),
     ("PRICE_TOO_LOW", _is_affordable),
     ("ALL_MINERS_BUSY", _has_place),
@@ -171,6 +185,16 @@ def _all_excluded(wanted: Wanted, miners: list[Entry]) -> str:
         if tried < len(miners)
         else f"All {tried} miners that offer {service_of(wanted.work)} have tried and failed."
     )
+
+
+def _all_banned(_wanted: Wanted, miners: list[Entry]) -> str:
+    return f"The {len(miners)} miners that could do it are banned: they have given too many wrong results."
+
+
+def _no_bond(wanted: Wanted, miners: list[Entry]) -> str:
+    needed = 0 if isinstance(wanted.trust, UnsetType) else wanted.trust.min_bond
+    highest = max(standing_of(miner).bond for _, miner in miners)
+    return f"This chain asks miners to bond {needed} micro-ASY; of those that could do it one has bonded {highest}."
 
 
 def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
@@ -193,6 +217,8 @@ def _all_busy(_wanted: Wanted, miners: list[Entry]) -> str:
 _SENTENCES: Final[dict[str, Callable[[Wanted, list[Entry]], str]]] = {
     "NO_MINER_FOR_SERVICE": _no_service,
     "ALL_MINERS_EXCLUDED": _all_excluded,
+    "ALL_MINERS_BANNED": _all_banned,
+    "NO_MINER_WITH_BOND": _no_bond,
     "NO_MINER_WITH_MEMORY": _no_memory,
     "PRICE_TOO_LOW": _too_cheap,
     "ALL_MINERS_BUSY": _all_busy,

@@ -16,6 +16,9 @@ from events.keys import is_address
 from schemas.events import (
     EVENT_TYPES,
     Body,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -186,7 +189,11 @@ def cost_of(body: Body, gas: int) -> int:
         case FaucetRequested():
             # Where the faucet gives nothing, or less than a high gas price takes, the fee comes out of the balance.
             return fee
-        case MinerRegistered() | JobCancelled() | JobAssigned() | JobCommitted() | JobRevealed():
+        case BondDeposited():
+            return body.amount + fee
+        case MinerRegistered() | BondUnlocked() | BondWithdrawn():
+            return fee
+        case JobCancelled() | JobAssigned() | JobCommitted() | JobRevealed():
             return fee
         case JobSettled() | JobFailed() | JobRefunded():
             return fee

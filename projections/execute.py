@@ -15,12 +15,15 @@ from msgspec import Struct
 from events.canonical import canonical
 from events.envelope import SignedEvent
 from events.merkle import root_of_hashes
-from projections import jobs, miners, payments
+from projections import bonds, jobs, miners, payments
 from projections.state import Context, Draft, State, View
 from projections.timers import fire
 from schemas.blocks import Applied, Failed, Outcome
 from schemas.events import (
     Body,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -62,6 +65,9 @@ ACTIONS: Final[Mapping[type[Body], Action]] = MappingProxyType(
         TransferSent: Action(1_000, payments.transfer_sent),
         FaucetRequested: Action(2_000, payments.faucet_requested),
         MinerRegistered: Action(10_000, miners.miner_registered),
+        BondDeposited: Action(2_000, bonds.bond_deposited),
+        BondUnlocked: Action(2_000, bonds.bond_unlocked),
+        BondWithdrawn: Action(2_000, bonds.bond_withdrawn),
         JobSubmitted: Action(10_000, jobs.job_submitted),
         JobAssigned: Action(5_000, jobs.job_assigned, free=True),
         JobCommitted: Action(5_000, jobs.job_committed, free=True),

@@ -11,6 +11,7 @@
 import msgspec
 
 from events.receipts import receipt_digest, receipt_signature_holds
+from projections.bonds import count, punish
 from projections.miners import cannot_take, change_counters, first_repeated, price_of
 from projections.payments import add_balance, change_supply
 from projections.receipts import receipt_of
@@ -59,6 +60,7 @@ from schemas.state import (
 from schemas.values import MAX_SAFE_INTEGER
 
 EXPIRED = "EXPIRED"
+WRONG = "RESULT_WRONG"
 
 
 def _wrong_situation(job_id: str, job: Job) -> WrongSituation:
@@ -168,6 +170,7 @@ def job_committed(draft: Draft, event: JobCommitted, context: Context, event_id:
     deadline_ms = context.time_ms + draft.parameters.reveal_timeout_ms
     committed = Committed(deadline_ms=deadline_ms, assignment=situation.assignment, commitment=commitment)
     _put_situation(draft, event.job, job, committed)
+    count(draft, event.sender, submitted=1)
     return None
 
 
@@ -200,6 +203,7 @@ def job_revealed(draft: Draft, event: JobRevealed, context: Context, event_id: s
         miner_sig=event.receipt_sig,
     )
     _put_situation(draft, event.job, job, revealed)
+    count(draft, event.sender, on_time=1)
     return None
 
 
@@ -227,6 +231,7 @@ def job_settled(draft: Draft, event: JobSettled, context: Context, event_id: str
     add_balance(draft, assignment.miner, assignment.price - share)
     add_balance(draft, job.owner, job.escrow - assignment.price)
     change_counters(draft, assignment.miner, running=-1, settled=1, earned=assignment.price - share)
+    count(draft, assignment.miner, verified=1)
     settled = Settled(
         assignment=assignment,
         commitment=situation.commitment,
@@ -254,6 +259,9 @@ def job_failed(draft: Draft, event: JobFailed, context: Context, event_id: str) 
         # Meant for an attempt that has ended meanwhile.
         return NotYourJob(job=event.job, owner=situation.assignment.miner)
     end_attempt(draft, event.job, job, situation, event.reason, context)
+    if isinstance(situation, Revealed) and event.reason == WRONG:
+        # Only what was revealed can have been looked at.
+        punish(draft, event.miner)
     return None
 
 

@@ -1,9 +1,11 @@
 """Rules of miners: registration, whether one can take a job, and its counters."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
+from projections.bonds import untrustworthy
 from projections.state import Context, Draft, View
 from schemas.events import MinerRegistered
 from schemas.refusals import (
@@ -36,17 +38,16 @@ def miner_registered(draft: Draft, event: MinerRegistered, context: Context, eve
     if repeated is not None:
         return DuplicateEntry(entry=repeated)
     known = draft.miner(event.sender)
-    miner = Miner(
-        name=event.name,
-        capacity=event.capacity,
-        devices=event.devices,
-        offers=event.offers,
-        registered_ms=context.time_ms if known is None else known.registered_ms,
-        running=0 if known is None else known.running,
-        settled=0 if known is None else known.settled,
-        failed=0 if known is None else known.failed,
-        earned=0 if known is None else known.earned,
-    )
+    offered: dict[str, Any] = {
+        "name": event.name,
+        "capacity": event.capacity,
+        "devices": event.devices,
+        "offers": event.offers,
+    }
+    if known is None:
+        miner = Miner(**offered, registered_ms=context.time_ms)
+    else:
+        miner = msgspec.structs.replace(known, **offered)
     draft.put_miner(event.sender, miner)
     return None
 
@@ -67,6 +68,8 @@ def cannot_take(view: View, job_id: str, job: Job, address: str) -> Refusal | No
     miner = view.miner(address)
     if miner is None:
         return UnknownMiner(miner=address)
+    if (refusal := untrustworthy(view.parameters.trust, address, miner)) is not None:
+        return refusal
     if any(attempt.miner == address for attempt in job.attempts):
         return MinerExcluded(job=job_id, miner=address)
     if job.requirement.miners and address not in job.requirement.miners:

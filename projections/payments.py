@@ -5,6 +5,8 @@ No sum can pass 2^53 - 1: genesis and faucet keep the whole supply below it, and
 
 from typing import Final
 
+from msgspec import UnsetType
+
 from events.keys import is_address
 from projections.state import Context, Draft
 from schemas.events import FaucetRequested, TransferSent
@@ -34,15 +36,19 @@ def add_balance(draft: Draft, address: str, amount: int) -> None:
     )
 
 
-def change_supply(draft: Draft, *, minted: int = 0, burned: int = 0, escrowed: int = 0) -> None:
+def change_supply(draft: Draft, *, minted: int = 0, burned: int = 0, escrowed: int = 0, bonded: int = 0) -> None:
     """Adds to the counters of the whole supply."""
     supply = draft.supply()
+    bonds = supply.bonded
+    if bonded:
+        bonds = (0 if isinstance(bonds, UnsetType) else bonds) + bonded
     draft.put_supply(
         Supply(
             genesis=supply.genesis,
             minted=supply.minted + minted,
             burned=supply.burned + burned,
             escrowed=supply.escrowed + escrowed,
+            bonded=bonds,
         )
     )
 

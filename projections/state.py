@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from events.canonical import canonical
 from events.errors import BadInput, VerificationFailed
@@ -181,8 +181,13 @@ class State:
         supply = self._supply
         balances = sum(account.balance for account in self.accounts.values())
         escrowed = sum(job.escrow for job in self._unfinished.values())
-        if escrowed != supply.escrowed or balances + escrowed != supply.genesis + supply.minted - supply.burned:
-            raise AssertionError(f"coins are not conserved: balances {balances}, escrows {escrowed}, {supply}")
+        bonded = sum(_bonded(miner) for miner in self._miners.values())
+        everything = balances + escrowed + bonded
+        if (escrowed, bonded) != (supply.escrowed, _bonds_of(supply)) or everything != (
+            supply.genesis + supply.minted - supply.burned
+        ):
+            sums = f"balances {balances}, escrows {escrowed}, bonds {bonded}"
+            raise AssertionError(f"coins are not conserved: {sums}, {supply}")
         running = dict.fromkeys(self._miners, 0)
         for job in self._unfinished.values():
             if isinstance(job.situation, Assigned | Committed | Revealed):
@@ -279,8 +284,11 @@ class Draft:
         old, new = self.state.supply(), self._supply
         issued = (new.minted - old.minted) - (new.burned - old.burned)
         locked = sum(_locked(job) - _locked(self.state.job(job_id)) for job_id, job in self.jobs_changed.items())
-        if locked != new.escrowed - old.escrowed or moved + locked != issued:
-            raise AssertionError(f"coins are not conserved: moved {moved}, locked {locked}, issued {issued}")
+        bonded = sum(_bonded(miner) - _bonded(self.state.miner(name)) for name, miner in self.miners_changed.items())
+        counted = (new.escrowed - old.escrowed, _bonds_of(new) - _bonds_of(old))
+        if (locked, bonded) != counted or moved + locked + bonded != issued:
+            sums = f"moved {moved}, locked {locked}, bonded {bonded}, issued {issued}"
+            raise AssertionError(f"coins are not conserved: {sums}")
 
 
 View = State | Draft
@@ -311,6 +319,16 @@ def _tree_entry(row: tuple[str, bytes]) -> tuple[int, bytes]:
 
 def _locked(job: Job | None) -> int:
     return 0 if job is None or deadline_of(job) is None else job.escrow
+
+
+def _bonded(miner: Miner | None) -> int:
+    if miner is None or isinstance(miner.standing, UnsetType):
+        return 0
+    return miner.standing.bond + miner.standing.unlocked
+
+
+def _bonds_of(supply: Supply) -> int:
+    return 0 if isinstance(supply.bonded, UnsetType) else supply.bonded
 
 
 def check_genesis(genesis: Genesis) -> None:

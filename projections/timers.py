@@ -1,5 +1,6 @@
 """Rules of time: what happens to a job when its deadline has come, as a function of the block's time and the jobs."""
 
+from projections.bonds import count
 from projections.jobs import EXPIRED, end_attempt, refund
 from projections.miners import change_counters
 from projections.state import Context, Draft
@@ -32,9 +33,11 @@ def _fire(draft: Draft, job_id: str, context: Context) -> TimerFired:
         case Assigned() as situation:
             reason = DEADLINE_MISSED
             end_attempt(draft, job_id, job, situation, reason, context)
+            count(draft, situation.assignment.miner, late=1)
         case Committed() as situation:
             reason = RESULT_NOT_REVEALED
             end_attempt(draft, job_id, job, situation, reason, context)
+            count(draft, situation.assignment.miner, late=1)
         case Revealed() as situation:
             # The miner has done all it had to, so this is no failure of its; but nobody vouched for the result.
             reason = NOT_VERIFIED

@@ -89,6 +89,22 @@ class Requirement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     miners: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
 
 
+class BondDeposited(Body, frozen=True, tag="bond.deposited", tag_field="type"):
+    """The sender, a miner, locks coins that it loses in part for every wrong result."""
+
+    amount: PositiveAmount
+
+
+class BondUnlocked(Body, frozen=True, tag="bond.unlocked", tag_field="type"):
+    """The sender wants ``amount`` of its bond back. It has to wait, and whatever it unlocked before waits anew."""
+
+    amount: PositiveAmount
+
+
+class BondWithdrawn(Body, frozen=True, tag="bond.withdrawn", tag_field="type"):
+    """The sender takes what it has unlocked and has waited for."""
+
+
 class JobSubmitted(Body, frozen=True, tag="job.submitted", tag_field="type"):
     """The sender wants ``work`` done and locks ``escrow``, the most that it will pay for it.
 
@@ -158,6 +174,9 @@ Event = (
     TransferSent
     | FaucetRequested
     | MinerRegistered
+    | BondDeposited
+    | BondUnlocked
+    | BondWithdrawn
     | JobSubmitted
     | JobAssigned
     | JobCommitted
@@ -183,6 +202,9 @@ EVENT_TYPES: tuple[type[Body], ...] = (
     TransferSent,
     FaucetRequested,
     MinerRegistered,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     JobSubmitted,
     JobAssigned,
     JobCommitted,

@@ -201,6 +201,41 @@ class DuplicateEntry(Refusal, frozen=True, tag="DUPLICATE_ENTRY"):
     entry: str
 
 
+class NotEnabled(Refusal, frozen=True, tag="NOT_ENABLED"):
+    """The genesis of this chain does not provide for it."""
+
+    feature: str
+
+
+class Banned(Refusal, frozen=True, tag="BANNED"):
+    """So many wrong results have shut the miner out."""
+
+    miner: Address
+    wrong: Count
+
+
+class BondTooLow(Refusal, frozen=True, tag="BOND_TOO_LOW"):
+    miner: Address
+    needed: Amount
+    available: Amount
+
+
+class InsufficientBond(Refusal, frozen=True, tag="INSUFFICIENT_BOND"):
+    needed: Amount
+    available: Amount
+
+
+class BondInUse(Refusal, frozen=True, tag="BOND_IN_USE"):
+    """The bond vouches for jobs that have not ended."""
+
+    running: Count
+
+
+class BondLocked(Refusal, frozen=True, tag="BOND_LOCKED"):
+    until_ms: TimeMs
+    now_ms: TimeMs
+
+
 AnyRefusal = (
     NotCanonical
     | Malformed
@@ -238,6 +273,12 @@ AnyRefusal = (
     | DeadlinePassed
     | BadReceiptSignature
     | DuplicateEntry
+    | NotEnabled
+    | Banned
+    | BondTooLow
+    | InsufficientBond
+    | BondInUse
+    | BondLocked
 )
 REFUSALS: Final[tuple[type[Refusal], ...]] = get_args(AnyRefusal)
 
@@ -284,4 +325,10 @@ HINTS: Final[dict[str, str]] = {
     "DEADLINE_PASSED": "Too late; the job goes to another attempt.",
     "BAD_RECEIPT_SIGNATURE": "Sign the canonical bytes of the receipt as the log derives it.",
     "DUPLICATE_ENTRY": "Name each entry once.",
+    "NOT_ENABLED": "Look at the genesis: only a chain that sets trust parameters has this.",
+    "BANNED": "Choose another miner; this one has given too many wrong results.",
+    "BOND_TOO_LOW": "The miner has to bond the missing coins (`bond.deposited`), or choose another.",
+    "INSUFFICIENT_BOND": "Ask for no more than what is bonded.",
+    "BOND_IN_USE": "Wait until the miner's jobs have ended; capacity 0 takes no new ones.",
+    "BOND_LOCKED": "Wait until the named time.",
 }

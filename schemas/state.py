@@ -5,7 +5,7 @@ The state is a map from a key to one such record: ``account/<address>``, ``job/<
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from schemas.events import Device, Offer, Reason, Requirement
 from schemas.services import Work
@@ -23,17 +23,39 @@ class Account(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class Supply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Coins ever minted after genesis and ever burned: balances + escrows = genesis + minted - burned after every
-    block."""
+    """Coins ever minted after genesis and ever burned: balances + escrows + bonds = genesis + minted - burned after
+    every block. ``bonded`` is absent until the first bond."""
 
     genesis: Amount
     minted: Amount = 0
     burned: Amount = 0
     escrowed: Amount = 0
+    bonded: Amount | UnsetType = UNSET
+
+
+class Standing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a miner is worth to others: its results, and its bond.
+
+    Of the results that it committed to (``submitted``), ``on_time`` were revealed in time and ``verified`` were right;
+    ``late`` counts the deadlines that it missed, ``wrong`` its wrong results. ``unlocked`` of the coins that it bonded
+    can be withdrawn from ``withdrawable_ms`` on; ``bond`` are the others. ``slashed`` was burned.
+    """
+
+    submitted: Count = 0
+    on_time: Count = 0
+    verified: Count = 0
+    late: Count = 0
+    wrong: Count = 0
+    banned: bool = False
+    bond: Amount = 0
+    unlocked: Amount = 0
+    withdrawable_ms: TimeMs = 0
+    slashed: Amount = 0
 
 
 class Miner(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A registered miner; ``running`` counts its unfinished jobs."""
+    """A registered miner; ``running`` counts its unfinished jobs. ``standing`` is absent until there is something to
+    say, and on chains without trust parameters."""
 
     name: Name
     capacity: Count
@@ -44,6 +66,7 @@ class Miner(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     settled: Count = 0
     failed: Count = 0
     earned: Amount = 0
+    standing: Standing | UnsetType = UNSET
 
 
 class Assignment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -90,7 +90,8 @@ async def _until_ended(line: Line, output: Output, job_id: str) -> Job:
 async def _explain(line: Line, output: Output, found: queries.JobAnswer, before: Waiting | None) -> Waiting:
     from actors.command_line.ledger import all_miners
 
-    waiting = why_waiting(found.job, {entry.address: entry.miner for entry in await all_miners(line)})
+    miners = {entry.address: entry.miner for entry in await all_miners(line)}
+    waiting = why_waiting(found.job, miners, (await line.genesis()).parameters.trust)
     if waiting != before:
         value = {"job": found.id, "code": waiting.code, "sentence": waiting.sentence}
         output.event(value, f"waiting: {waiting.code}: {waiting.sentence}")

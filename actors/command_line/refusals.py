@@ -3,9 +3,12 @@
 from actors.command_line.amounts import duration
 from actors.command_line.output import asy
 from schemas.refusals import (
+    BondLocked,
+    BondTooLow,
     FaucetLimit,
     GasPriceTooLow,
     InsufficientBalance,
+    InsufficientBond,
     Malformed,
     NonceGap,
     NonceTooFar,
@@ -29,6 +32,10 @@ def reason(refusal: Refusal) -> str:
             return refusal.detail
         case InsufficientBalance():
             return f"it needs {asy(refusal.needed)}, and {asy(refusal.available)} are there"
+        case InsufficientBond() | BondTooLow():
+            return f"it needs {asy(refusal.needed)} of bond, and {asy(refusal.available)} are there"
+        case BondLocked():
+            return f"it is locked for another {duration(refusal.until_ms - refusal.now_ms)}"
         case PriceAboveEscrow():
             return f"the price is {asy(refusal.price)}, the escrow {asy(refusal.escrow)}"
         case GasPriceTooLow():

@@ -8,6 +8,9 @@ from events.envelope import parse
 from schemas.blocks import Failed, TimerFired
 from schemas.events import (
     Body,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -65,6 +68,12 @@ def in_words(event: Body) -> str:
             return f"{asy(event.amount)} from the faucet to {short(event.sender)}"
         case MinerRegistered():
             return f"miner {event.name} offers {', '.join(offer.service for offer in event.offers)}"
+        case BondDeposited():
+            return f"{asy(event.amount)} into the bond of miner {short(event.sender)}"
+        case BondUnlocked():
+            return f"{asy(event.amount)} of the bond of miner {short(event.sender)} unlocked"
+        case BondWithdrawn():
+            return f"what miner {short(event.sender)} had unlocked of its bond paid out"
         case JobSubmitted():
             return f"submitted: {work_in_words(event.work)}, escrow {asy(event.escrow)}"
         case JobAssigned():

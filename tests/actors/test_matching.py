@@ -167,7 +167,7 @@ def test_the_ranking_does_not_depend_on_the_order_of_the_miners(
     ranked = eligible(asked, miners)
     assert ranked == eligible(asked, dict(reversed(miners.items())))
     assert ranked == sorted(ranked, key=lambda entry: entry[1])
-    view: Any = SimpleNamespace(miner=miners.get)
+    view: Any = SimpleNamespace(miner=miners.get, parameters=SimpleNamespace(trust=UNSET))
     takers = [address for address in miners if cannot_take(view, SEED, asked, address) is None]
     assert {address for address, _ in ranked} == {
         address for address in takers if (price_of(miners[address], asked) or 0) <= escrow

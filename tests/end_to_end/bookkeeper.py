@@ -14,6 +14,9 @@ GENESIS, BURNED = "genesis", "burned"
 GAS = {
     "transfer.sent": 1_000,
     "miner.registered": 10_000,
+    "bond.deposited": 2_000,
+    "bond.unlocked": 2_000,
+    "bond.withdrawn": 2_000,
     "job.submitted": 10_000,
     "job.assigned": 5_000,
     "job.committed": 5_000,
@@ -38,6 +41,7 @@ class Bookkeeper:
     def __init__(self, genesis: dict[str, Any]) -> None:
         self.genesis = genesis
         self.parameters = genesis["parameters"]
+        self.trust = self.parameters.get("trust")
         self.balances: Counter[str] = Counter()
         for allocation in genesis["allocations"]:
             self._move(allocation["balance"], GENESIS, allocation["address"])
@@ -115,10 +119,55 @@ class Bookkeeper:
         return done
 
     def _miner_registered(self, event: dict[str, Any], name: str) -> bool:
-        running = self.miners.get(event["sender"], {"running": 0})["running"]
+        new = {"running": 0, "wrong": 0, "banned": False, "withdrawable": 0}
         price = next(offer["unit_price"] for offer in event["offers"] if offer["service"] == "matmul.int8")
-        self.miners[event["sender"]] = {"price": price, "capacity": event["capacity"], "running": running}
+        known = self.miners.setdefault(event["sender"], new)
+        known |= {"price": price, "capacity": event["capacity"]}
         return True
+
+    # Coins of a bond are on the account bond/<miner>, those on their way out on unlocked/<miner>.
+
+    def _bond_deposited(self, event: dict[str, Any], name: str) -> bool:
+        sender, amount = event["sender"], event["amount"]
+        miner = self.miners.get(sender)
+        if self.trust is None or miner is None or miner["banned"] or amount > self.balances[sender]:
+            return False
+        self._move(amount, sender, f"bond/{sender}")
+        return True
+
+    def _bond_unlocked(self, event: dict[str, Any], name: str) -> bool:
+        sender, amount = event["sender"], event["amount"]
+        if not self._may_take_out(sender) or amount > self.balances[f"bond/{sender}"]:
+            return False
+        self._move(amount, f"bond/{sender}", f"unlocked/{sender}")
+        self.miners[sender]["withdrawable"] = self.time_ms + self.trust["unbonding_ms"]
+        return True
+
+    def _bond_withdrawn(self, event: dict[str, Any], name: str) -> bool:
+        sender = event["sender"]
+        unlocked = self.balances[f"unlocked/{sender}"]
+        if not self._may_take_out(sender) or not unlocked or self.time_ms < self.miners[sender]["withdrawable"]:
+            return False
+        self._move(unlocked, f"unlocked/{sender}", sender)
+        return True
+
+    def _is_trusted(self, address: str) -> bool:
+        return not self.miners[address]["banned"] and self.balances[f"bond/{address}"] >= self.trust["min_bond"]
+
+    def _may_take_out(self, sender: str) -> bool:
+        miner = self.miners.get(sender)
+        return self.trust is not None and miner is not None and not miner["banned"] and not miner["running"]
+
+    def _punish(self, address: str) -> None:
+        if self.trust is None:
+            return
+        miner = self.miners[address]
+        bond, unlocked = self.balances[f"bond/{address}"], self.balances[f"unlocked/{address}"]
+        share = -(-(bond + unlocked) * self.trust["slash_bps"] // 10_000)
+        self._move(min(share, bond), f"bond/{address}", BURNED)
+        self._move(share - min(share, bond), f"unlocked/{address}", BURNED)
+        miner["wrong"] += 1
+        miner["banned"] |= 0 < self.trust["ban_after"] <= miner["wrong"]
 
     def _job_submitted(self, event: dict[str, Any], name: str) -> bool:
         work, escrow = event["work"], event["escrow"]
@@ -141,6 +190,7 @@ class Bookkeeper:
             and not self._is_late(job)
             and event["miner"] not in job["tried"]
             and miner["running"] < miner["capacity"]
+            and (self.trust is None or self._is_trusted(event["miner"]))
         )
         if not free or event["price"] != units * miner["price"] or event["price"] > job["event"]["escrow"]:
             return False
@@ -182,7 +232,10 @@ class Bookkeeper:
         gives_up = job["state"] == "assigned" and event["sender"] == job["miner"]
         if not gives_up and event["sender"] not in self.genesis["coordinators"]:
             return False
+        wrong = job["state"] == "revealed" and event["reason"] == "RESULT_WRONG"
         self._attempt_failed(event["job"])
+        if wrong:
+            self._punish(event["miner"])
         return True
 
     def _job_refunded(self, event: dict[str, Any], name: str) -> bool:

@@ -13,6 +13,9 @@ from events.canonical import canonical
 from projections.audit import Auditor
 from projections.log_file import LogWriter
 from schemas.events import (
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -26,7 +29,8 @@ from schemas.events import (
     TransferSent,
 )
 from schemas.services import BlobMatrix, MatmulInt8
-from tests.projections.small_network import SmallNetwork, digest_of, key_of
+from tests.projections.ledger import trust
+from tests.projections.small_network import SmallNetwork, digest_of, key_of, make_genesis
 
 FOLDER = Path(__file__).parent
 LOG = FOLDER / "rules-1.ndjson"
@@ -114,6 +118,28 @@ def finished_jobs(network: SmallNetwork) -> None:
     network.block(network.say("alice", JobCancelled, job=withdrawn.id))
 
 
+def bonds(network: SmallNetwork) -> None:
+    """A bond goes in, is slashed for a wrong result, waits and comes back, with every way in which that fails."""
+    network.block(
+        network.say("alice", BondDeposited, amount=1),
+        network.say("miner 0", BondDeposited, amount=10**12),
+        network.say("miner 0", BondDeposited, amount=1_000_000),
+        network.say("miner 0", BondUnlocked, amount=1_000_001),
+        network.say("miner 0", BondWithdrawn),
+        network.say("miner 0", BondUnlocked, amount=400_000),
+        network.say("miner 0", BondWithdrawn),
+    )
+    wrong = network.submit()
+    network.block(wrong)
+    network.block(network.assign(wrong.id))
+    network.block(network.commit(wrong.id), network.say("miner 0", BondUnlocked, amount=1))
+    network.block(network.reveal(wrong.id))
+    miner = key_of("miner 0").address
+    network.block(network.say("coordinator", JobFailed, job=wrong.id, miner=miner, reason="RESULT_WRONG"))
+    network.block(network.say("alice", JobCancelled, job=wrong.id))
+    network.block(network.say("miner 0", BondWithdrawn), time_ms=network.chain.earliest_ms(0) + 60_000)
+
+
 def timers(network: SmallNetwork) -> None:
     """A deadline passes in each situation of a job; the last block holds nothing but timers."""
     jobs = [network.submit("alice", lifetime_ms=20_000) for _ in range(4)]
@@ -157,10 +183,11 @@ def disturbances(network: SmallNetwork) -> None:
 
 def golden() -> tuple[bytes, bytes]:
     """The export, and as JSON the genesis hash and the state root at every height from 1."""
-    network = SmallNetwork()
+    network = SmallNetwork(make_genesis(trust=trust()))
     network.block(network.register("miner 0"), network.register("miner 1", capacity=1))
     payments(network)
     finished_jobs(network)
+    bonds(network)
     timers(network)
     disturbances(network)
     roots: list[str] = []

@@ -14,6 +14,9 @@ from events.receipts import sign_receipt, with_signatures
 from schemas.blocks import Applied, Block, CommitSignature, Failed, Header, SignedVote, TimerFired, Vote
 from schemas.events import (
     Body,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     Device,
     FaucetRequested,
     JobAssigned,
@@ -140,6 +143,9 @@ def _events() -> list[tuple[str, Body, Key]]:
         ("failed", JobFailed, COORDINATOR, {"job": JOB, "miner": MINER.address, "reason": "RESULT_WRONG"}),
         ("refunded", JobRefunded, COORDINATOR, {"job": JOB, "reason": "NO_MINER"}),
         ("cancelled", JobCancelled, ALICE, {"job": JOB}),
+        ("bond deposited", BondDeposited, MINER, {"amount": 1_000_000}),
+        ("bond unlocked", BondUnlocked, MINER, {"amount": 400_000}),
+        ("bond withdrawn", BondWithdrawn, MINER, {}),
     ]
     return [(name, make(**_from(key, nonce), **fields), key) for nonce, (name, make, key, fields) in enumerate(made)]
 

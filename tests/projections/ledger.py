@@ -16,9 +16,13 @@ from events.receipts import sign_receipt
 from projections.execute import BlockExecution, Executed
 from projections.receipts import receipt_of
 from projections.state import Context, State
+from schemas.attestation import ExamShape
 from schemas.blocks import Applied, Failed
 from schemas.events import (
     Body,
+    BondDeposited,
+    BondUnlocked,
+    BondWithdrawn,
     Device,
     FaucetRequested,
     JobAssigned,
@@ -34,7 +38,7 @@ from schemas.events import (
     Requirement,
     TransferSent,
 )
-from schemas.genesis import Allocation, Genesis, GenesisValidator, Parameters
+from schemas.genesis import Allocation, Genesis, GenesisValidator, Parameters, Trust
 from schemas.refusals import Refusal
 from schemas.services import MatmulInt8, SeededMatrix
 from schemas.state import Job
@@ -70,7 +74,29 @@ PARAMETERS = Parameters(
 )
 
 
-def genesis(balance: int = BALANCE, **parameters: int) -> Genesis:
+TRUST = Trust(
+    min_score=0,
+    min_memory_mib=0,
+    min_performance=0,
+    exam=ExamShape(inner=64, columns=32, min_rows=16),
+    exam_window_ms=10_000,
+    exam_reveal_ms=5_000,
+    reexamine_ms=604_800_000,
+    spot_check_bps=500,
+    drift_bps=1_000,
+    min_bond=0,
+    unbonding_ms=60_000,
+    slash_bps=500,
+    ban_after=3,
+)
+
+
+def trust(**changes: Any) -> Trust:
+    """Trust parameters that ask for nothing, but for ``changes``."""
+    return msgspec.structs.replace(TRUST, **changes)
+
+
+def genesis(balance: int = BALANCE, **parameters: Any) -> Genesis:
     """A genesis with ``balance`` for each of ``RICH``; ``parameters`` replace those above."""
     return Genesis(
         chain=CHAIN,
@@ -154,7 +180,7 @@ class Ledger:
 Saying = Callable[[Ledger], SignedEvent]
 
 
-def given(*sayings: Saying, balance: int = BALANCE, **parameters: int) -> Ledger:
+def given(*sayings: Saying, balance: int = BALANCE, **parameters: Any) -> Ledger:
     """A ledger on which each of these events has been applied, a second apart."""
     ledger = Ledger(genesis(balance, **parameters))
     for saying in sayings:
@@ -193,6 +219,18 @@ def registered(miner: Key = MINER, unit_price: int = 100, memory_mib: int = 1_00
         "offers": (Offer(service="other.service", unit_price=1), Offer(service="matmul.int8", unit_price=unit_price)),
     }
     return say(miner, MinerRegistered, **{**fields, **more})
+
+
+def bonded(amount: int, miner: Key = MINER, **more: Any) -> Saying:
+    return say(miner, BondDeposited, amount=amount, **more)
+
+
+def unlocked(amount: int, miner: Key = MINER, **more: Any) -> Saying:
+    return say(miner, BondUnlocked, amount=amount, **more)
+
+
+def withdrawn(miner: Key = MINER, **more: Any) -> Saying:
+    return say(miner, BondWithdrawn, **more)
 
 
 def work(rows: int = 200, inner: int = 200, columns: int = 200, b_rows: int | None = None) -> MatmulInt8:
