@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from schemas.events import Device
 
@@ -14,6 +15,7 @@ Int32Array: TypeAlias = npt.NDArray[np.int32]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 UInt16Array: TypeAlias = npt.NDArray[np.uint16]
+Float32Array: TypeAlias = npt.NDArray[np.float32]
 # A vector of the integers that the method names.
 IntegerArray: TypeAlias = npt.NDArray[np.integer[Any]]
 
@@ -39,6 +41,35 @@ class Clustering(NamedTuple):
     sums: Int32Array
     # The nearest of the last centres for each point.
     labels: UInt8Array
+
+
+class Walk(Struct, frozen=True, kw_only=True):
+    """What a path's steps and payoff depend on; see `actors.backends.reference.option`.
+
+    ``drift`` is the binary logarithm that a step adds to the price, in units of 2**-40, ``diffusion`` that of one
+    normal deviate, in units of 2**-32. ``key`` is k0, k1, s0, s1.
+
+    spot and strike are positive and below 2**37, ``steps`` at most 4,096, and |drift| steps below 2**44, diffusion
+    steps below 2**40.
+    """
+
+    spot: int
+    strike: int
+    drift: int
+    diffusion: int
+    steps: int
+    paths: int
+    chunk_paths: int
+    asian: bool
+    put: bool
+    key: tuple[int, int, int, int]
+
+
+class Motion(Struct, frozen=True, kw_only=True):
+    """The length of a step, and the square of the softening; each is exactly a float32."""
+
+    dt: float
+    softening_squared: float
 
 
 class Backend(Protocol):
@@ -89,7 +120,7 @@ class Backend(Protocol):
     ) -> UInt16Array:
         """For each point of the grid, ``im`` × ``re``, the count that `actors.backends.reference.mandelbrot` defines.
 
-        Coordinates are in units of 2**-56 and at most 4 in magnitude; ``max_iterations`` is in 1 … 65,535.
+        Coordinates are in units of 2**-56 and below 4 in magnitude; ``max_iterations`` is in 1 … 65,535.
         """
 
     def cluster(
@@ -104,3 +135,18 @@ class Backend(Protocol):
 
         ``points`` is n × d; d is at most 64, k at most 256, ``chunk_points`` at most 65,535.
         """
+
+    def payoff_sums(self, walk: Walk, first: int, count: int, progress: Progress = no_progress) -> Int64Array:
+        """The four sums that `actors.backends.reference.option` defines, of each of ``count`` chunks of random paths
+        from chunk ``first`` on."""
+
+    def leapfrog(
+        self,
+        state: Float32Array,
+        masses: Float32Array,
+        motion: Motion,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> Float32Array:
+        """The state, n × 6 positions and velocities, after so many steps as `actors.backends.reference.nbody` defines
+        them."""

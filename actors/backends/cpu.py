@@ -11,17 +11,20 @@ import numpy as np
 
 from actors.backends.base import (
     Clustering,
+    Float32Array,
     Int8Array,
     Int16Array,
     Int32Array,
     Int64Array,
     IntegerArray,
+    Motion,
     Progress,
     UInt8Array,
     UInt16Array,
+    Walk,
     no_progress,
 )
-from actors.backends.reference import convolve, histogram, kmeans, mandelbrot, sha256_tree, sort
+from actors.backends.reference import convolve, histogram, kmeans, mandelbrot, nbody, option, sha256_tree, sort
 from schemas.events import Device
 from schemas.services import MAX_INNER
 
@@ -121,6 +124,21 @@ class CpuBackend:
     ) -> Clustering:
         """See `actors.backends.base.Backend.cluster`."""
         return kmeans.cluster(points, first, iterations, chunk_points, progress)
+
+    def payoff_sums(self, walk: Walk, first: int, count: int, progress: Progress = no_progress) -> Int64Array:
+        """See `actors.backends.base.Backend.payoff_sums`."""
+        return option.payoff_sums(walk, first, count, progress, self._threads)
+
+    def leapfrog(
+        self,
+        state: Float32Array,
+        masses: Float32Array,
+        motion: Motion,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> Float32Array:
+        """See `actors.backends.base.Backend.leapfrog`."""
+        return nbody.leapfrog(state, masses, motion, steps, progress, self._threads)
 
 
 def _processor_name() -> str:

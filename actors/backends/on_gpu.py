@@ -3,16 +3,19 @@
 from typing import Final
 
 from actors.backends.base import (
+    Float32Array,
     Int8Array,
     Int32Array,
     Int64Array,
     IntegerArray,
+    Motion,
     Progress,
     UInt8Array,
+    Walk,
     no_progress,
 )
 from actors.backends.gpu import Gpu
-from actors.backends.host import histogram, matmul, sha256_tree, sort
+from actors.backends.host import histogram, matmul, nbody, option, sha256_tree, sort
 from schemas.events import Device
 
 _MIB: Final = 1 << 20
@@ -52,3 +55,18 @@ class GpuBackend:
     def sort(self, values: IntegerArray, progress: Progress = no_progress) -> IntegerArray:
         """See `actors.backends.base.Backend.sort`."""
         return sort.sort(self._gpu, values, progress)
+
+    def payoff_sums(self, walk: Walk, first: int, count: int, progress: Progress = no_progress) -> Int64Array:
+        """See `actors.backends.base.Backend.payoff_sums`."""
+        return option.payoff_sums(self._gpu, walk, first, count, progress)
+
+    def leapfrog(
+        self,
+        state: Float32Array,
+        masses: Float32Array,
+        motion: Motion,
+        steps: int,
+        progress: Progress = no_progress,
+    ) -> Float32Array:
+        """See `actors.backends.base.Backend.leapfrog`."""
+        return nbody.leapfrog(self._gpu, state, masses, motion, steps, progress)
