@@ -7,6 +7,7 @@
     ├── BadInput             a file or argument does not fit
     ├── NotFound             what was asked for does not exist
     ├── NotAllowed           a policy or permission forbids it
+    ├── DeviceUnavailable    no such device, driver or compiled kernel on this machine
     ├── VerificationFailed   a signature, proof, receipt, result or log does not hold
     │   ├── Divergence       re-execution disagrees with a final block: names the height and the first difference
     │   └── BlobMismatch     the bytes do not have the digest that names them
@@ -80,6 +81,11 @@ class NotFound(AssayError):
 class NotAllowed(AssayError):
     code = "NOT_ALLOWED"
     exit_code = 4
+
+
+class DeviceUnavailable(AssayError):
+    code = "DEVICE_UNAVAILABLE"
+    exit_code = 3
 
 
 class VerificationFailed(AssayError):
