@@ -20,8 +20,8 @@ MAX_ITERATIONS: Final = 65_535
 ITERATIONS_PER_UNIT: Final = 1_000_000
 FRACTION_BITS: Final = 56
 CENTRE_FRACTION_BITS: Final = 50
-# Coordinates of all pixels, in units of 2**-FRACTION_BITS: the fixed-point orbit then never leaves 64 bits.
-MAX_COORDINATE: Final = 4 << FRACTION_BITS
+# Of all pixels, in units of 2**-FRACTION_BITS: the fixed-point orbit then never leaves 64 bits.
+MAX_COORDINATE: Final = (4 << FRACTION_BITS) - 1
 
 PictureSide = Annotated[int, Meta(ge=1, le=MAX_PICTURE_SIDE, description="pixels")]
 Weight = Annotated[int, Meta(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
@@ -118,7 +118,7 @@ class Mandelbrot(ServiceWork, frozen=True, tag="mandelbrot", tag_field="service"
         for name, centre, side in (("re", self.re, self.width), ("im", self.im, self.height)):
             reach = (abs(centre) << FRACTION_BITS - CENTRE_FRACTION_BITS) + (side * self.step + 1) // 2
             if reach > MAX_COORDINATE:
-                return f"{name} and step lead to coordinates beyond 4 in magnitude"
+                return f"{name} and step lead to coordinates of 4 or more in magnitude"
         return None
 
     def in_words(self) -> str:
