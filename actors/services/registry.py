@@ -5,12 +5,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from actors.services import matmul
+from actors.services import histogram, matmul, sha256_tree, sort
 from actors.services.base import Service, Verdict
-from schemas.services import MatmulInt8, ServiceWork
+from schemas.services import Histogram, MatmulInt8, ServiceWork, Sha256Tree, Sort
 from schemas.values import Digest
 
-SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType({MatmulInt8: matmul})
+SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
+    {
+        MatmulInt8: matmul,
+        Sha256Tree: sha256_tree,
+        Histogram: histogram,
+        Sort: sort,
+    }
+)
 
 
 def service_for(work: ServiceWork) -> Service:

@@ -1,6 +1,7 @@
 """The work that a job can ask for: one record per service, told apart by its field ``service``."""
 
 from schemas.services.base import MAX_BLOB_BYTES, ServiceWork
+from schemas.services.data import MAX_BINS, VALUE_BYTES, Histogram, Sha256Tree, Sort
 from schemas.services.matmul import (
     MAX_INNER,
     MAX_MATRIX_BYTES,
@@ -12,16 +13,21 @@ from schemas.services.matmul import (
 )
 
 __all__ = [
+    "MAX_BINS",
     "MAX_BLOB_BYTES",
     "MAX_INNER",
     "MAX_MATRIX_BYTES",
     "MAX_SIDE",
+    "VALUE_BYTES",
     "WORK_TYPES",
     "BlobMatrix",
+    "Histogram",
     "MatmulInt8",
     "Matrix",
     "SeededMatrix",
     "ServiceWork",
+    "Sha256Tree",
+    "Sort",
     "Work",
     "blobs_of",
     "service_of",
@@ -29,9 +35,14 @@ __all__ = [
     "units_of",
 ]
 
-Work = MatmulInt8
+Work = MatmulInt8 | Sha256Tree | Histogram | Sort
 
-WORK_TYPES: tuple[type[ServiceWork], ...] = (MatmulInt8,)
+WORK_TYPES: tuple[type[ServiceWork], ...] = (
+    MatmulInt8,
+    Sha256Tree,
+    Histogram,
+    Sort,
+)
 
 
 def service_of(work: ServiceWork | type[ServiceWork]) -> str:
