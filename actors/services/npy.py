@@ -1,4 +1,4 @@
-"""``.npy`` files of matrices, read strictly: two dimensions, row by row, int8 or little-endian int32, nothing else.
+"""``.npy`` files of matrices, read strictly: two dimensions, row by row, one of a few types of elements, nothing else.
 
 The format is NumPy's (NEP 1; documentation of ``numpy.lib.format``), versions 1.0 and 2.0: magic, version, length of
 the header, header, data. The header is a Python literal in the format; here a small grammar reads it, so nothing in a
@@ -23,8 +23,8 @@ from msgspec import Struct
 
 from events.errors import BadInput
 
-ElementType: TypeAlias = Literal["int8", "int32"]
-MatrixArray: TypeAlias = npt.NDArray[np.int8] | npt.NDArray[np.int32]
+ElementType: TypeAlias = Literal["int8", "int16", "int32", "int64", "float32"]
+MatrixArray: TypeAlias = npt.NDArray[np.signedinteger[Any]] | npt.NDArray[np.float32]
 
 # Bytes before the header, and in it.
 MAX_PREFIX: Final = 12
@@ -33,8 +33,15 @@ MAX_HEADER: Final = 4_096
 _MAGIC: Final = b"\x93NUMPY"
 _ALIGNMENT: Final = 64
 _CHUNK: Final = 1 << 20
-_DESCRIPTIONS: Final[dict[str, ElementType]] = {"|i1": "int8", "<i1": "int8", "<i4": "int32"}
-_DTYPES: Final[dict[ElementType, str]] = {"int8": "|i1", "int32": "<i4"}
+_DTYPES: Final[dict[ElementType, str]] = {
+    "int8": "|i1",
+    "int16": "<i2",
+    "int32": "<i4",
+    "int64": "<i8",
+    "float32": "<f4",
+}
+_DESCRIPTIONS: Final = {**{description: element for element, description in _DTYPES.items()}, "<i1": "int8"}
+_ELEMENTS: Final = {np.dtype(description): element for element, description in _DTYPES.items()}
 _KEYS: Final = frozenset({"descr", "fortran_order", "shape"})
 _ENTRY: Final = re.compile(
     r"\s*(?P<quote>['\"])(?P<key>[a-z_]{1,20})(?P=quote)\s*:\s*"
@@ -108,7 +115,8 @@ def read_header(data: bytes | memoryview | mmap.mmap) -> Header:
     description = entries["descr"]
     element = _DESCRIPTIONS.get(description[1:-1]) if description[0] in "'\"" else None
     if element is None:
-        _refuse("TYPE", f"elements of type {description} are not int8 or little-endian int32", type=description)
+        known = ", ".join(_DTYPES)
+        _refuse("TYPE", f"elements of type {description} are not {known}, little-endian", type=description)
     if entries["fortran_order"] != "False":
         _refuse("TYPE", "the elements are stored column by column (Fortran order)")
     shape = _MATRIX_SHAPE.fullmatch(entries["shape"])
@@ -160,7 +168,7 @@ def literal_bytes(description: str, shape: str) -> bytes:
 
 def write_matrix(path: Path, matrix: MatrixArray) -> tuple[str, int]:
     """Write a new file; return the SHA-256 of its bytes in hexadecimal, and their number. Raises `OSError`."""
-    element: ElementType = "int8" if matrix.dtype == np.int8 else "int32"
+    element = _ELEMENTS[matrix.dtype]
     rows, columns = matrix.shape
     ordered = np.ascontiguousarray(matrix, dtype=_DTYPES[element])
     return write_file(path, header_bytes(element, rows, columns), ordered.data.cast("B"))
@@ -185,7 +193,7 @@ def _refuse(reason: Literal["MALFORMED", "TYPE", "SHAPE"], why: str, **data: str
     raise BadInput(
         "the .npy file is refused",
         why=why,
-        hint="Write it with numpy.save from a two-dimensional, C-ordered array of dtype int8 (a result: int32).",
+        hint="Write it with numpy.save from a two-dimensional, C-ordered array of the right dtype.",
         reason=reason,
         **data,
     )

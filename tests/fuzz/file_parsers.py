@@ -54,7 +54,7 @@ def npy(stack: ExitStack) -> Parse:
         assert matrix.shape == (8, 8)
         assert not matrix.flags.writeable
         assert read_header(header_bytes(header.element, 8, 8)).element == header.element
-        assert matrix.dtype in {np.dtype("int8"), np.dtype("int32")}
+        assert matrix.dtype == np.dtype(header.element)
         return header
 
     return read

@@ -141,7 +141,7 @@ def test_a_job_that_nobody_can_do_needs_an_escrow_to_be_submitted(assay: Any) ->
         (("random:8x9", "random:8x8"), 4, "WRONG_SHAPE"),
         (("random:8", "random:8x8"), 2, "not a matrix"),
         (("nowhere.npy", "random:8x8"), 3, "nowhere.npy"),
-        (("wide.npy", "random:8x8"), 2, "'<i8'"),
+        (("wide.npy", "random:8x8"), 2, "int64, not int8"),
         (("wide.npy", "random:8x8"), 2, "wide.npy cannot be an operand"),
         (("random:8x8", "random:8x8", "--memory", "99999999", "--escrow", "1"), 2, "requirement.memory_mib"),
     ],
