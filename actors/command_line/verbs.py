@@ -113,6 +113,11 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
             Verb("run", "Run one actor: coordinator, proposer, miner or wallet.", "actors:run_actor"),
             Verb("doctor", "Check this machine and the network, and say how to mend what is wrong.", "doctor:doctor"),
             Group(
+                "kernels",
+                "The CUDA kernels, compiled.",
+                (Verb("build", "Compile all kernels for machines without nvcc.", "kernels:build"),),
+            ),
+            Group(
                 "schemas",
                 "The records, for other languages.",
                 (Verb("export", "Write the JSON Schemas of all records.", "schema_files:export"),),

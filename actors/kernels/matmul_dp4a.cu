@@ -1,6 +1,6 @@
 // C = A · Bᵀ for int8 matrices with dp4a: for cards without tensor cores for integers (compute capability 6.1 and up).
 //
-// arch: sm_75 sm_80 sm_90a
+// arch: sm_61 sm_75 sm_80 sm_90a
 // registers: 128
 // no-spill
 //

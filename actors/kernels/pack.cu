@@ -1,6 +1,6 @@
 // Matrices as the multiplying kernels want them: rows of both operands along the inner dimension, padded with zeros.
 //
-// arch: sm_75 sm_80 sm_90a
+// arch: sm_61 sm_75 sm_80 sm_90a
 // registers: 32
 // no-spill
 //

@@ -1,0 +1,209 @@
+"""Compiled kernels: made by nvcc, kept in a directory with a manifest, found again by the digest of their source.
+
+A host with nvcc compiles what it lacks when it first needs it. One without gets the directory from elsewhere: what
+`build` writes can be copied as it is.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from actors.backends.recipes import Capability, Kind, Recipe, fitting, ptx_of, recipe
+from events.errors import BadInput, DeviceUnavailable
+from schemas.values import Digest
+
+MANIFEST: Final = "manifest.json"
+_TIMEOUT_SECONDS: Final = 600
+
+
+class Module(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A compiled file: of which source, for what, and the digest of its bytes."""
+
+    file: str
+    source: Digest
+    architecture: str
+    kind: Kind
+    name: str
+    digest: Digest
+    size: int
+
+
+class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that a directory holds. ``compiler`` is the version that nvcc says."""
+
+    format: int = 1
+    compiler: str
+    modules: tuple[Module, ...]
+
+
+def cache_directory() -> Path:
+    """Where compiled kernels are kept for this user."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "assay" / "kernels"
+
+
+def compiler() -> str | None:
+    """Where nvcc is: on PATH, or in CUDA's usual place."""
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
+def build(
+    files: Iterable[str], output: Path, architectures: Sequence[str] = (), *, nvcc: str | None = None
+) -> list[Module]:
+    """Compile the files into ``output``: machine code, and PTX for devices that are yet to come.
+
+    Each is built for what its head names, or for the ``architectures`` given; of those, for what this nvcc knows.
+    Raises `DeviceUnavailable` where there is no nvcc, and `BadInput` where it refuses.
+    """
+    found = nvcc or compiler()
+    if found is None:
+        raise DeviceUnavailable(
+            "kernels cannot be compiled",
+            why="there is no nvcc",
+            hint="Install the CUDA toolkit, or run `assay kernels build` on a machine that has it and copy its output.",
+        )
+    known = _known(found)
+    output.mkdir(parents=True, exist_ok=True)
+    built: list[Module] = []
+    for file in files:
+        its = recipe(file)
+        # nvcc lists sm_90 and means sm_90a too.
+        wanted = [name for name in (architectures or its.architectures) if name.removesuffix("a") in known]
+        built += [_compile(found, its, name, "cubin", output) for name in wanted]
+        built += [_compile(found, its, name, "ptx", output) for name in ptx_of(wanted)]
+    _add_to_manifest(output, _version(found), built)
+    return built
+
+
+def load(file: str, capability: Capability, directory: Path | None = None) -> bytes:
+    """The best compiled code of a file for a device; compiled into ``directory`` first where it is not there.
+
+    Raises `DeviceUnavailable`.
+    """
+    kept = directory or cache_directory()
+    its = recipe(file)
+    found = _kept(its, capability, kept)
+    if found is None and compiler() is not None:
+        build([file], kept)
+        found = _kept(its, capability, kept)
+    if found is None:
+        major, minor = capability
+        raise DeviceUnavailable(
+            f"the kernel {file} is not compiled for compute capability {major}.{minor}",
+            why=f"{kept} has no module of this release's source that fits, and none could be compiled",
+            hint="Run `assay kernels build` where nvcc is, and copy its output there.",
+            file=file,
+            directory=str(kept),
+        )
+    return found
+
+
+def _kept(its: Recipe, capability: Capability, directory: Path) -> bytes | None:
+    """A whole module of this very source, if there is one."""
+    modules = {
+        (module.architecture, module.kind): module
+        for module in read_manifest(directory).modules
+        if module.file == its.file and module.source == its.digest
+    }
+    for choice in fitting((architecture for architecture, _ in modules), capability):
+        module = modules.get(choice)
+        if module is None:
+            continue
+        try:
+            content = (directory / module.name).read_bytes()
+        except OSError:
+            continue
+        if sha256(content).hexdigest() == module.digest:
+            return content
+    return None
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """What a directory holds; nothing where there is none. Raises `BadInput` where the manifest is not one."""
+    path = directory / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return Manifest(compiler="", modules=())
+    except msgspec.DecodeError as error:
+        raise BadInput(
+            f"{path} is not a manifest of kernels", why=str(error), hint="Remove it and build anew."
+        ) from error
+    if any(Path(module.name).name != module.name for module in manifest.modules):
+        raise BadInput(f"{path} names files elsewhere", hint="Remove it and build anew.")
+    return manifest
+
+
+def _add_to_manifest(directory: Path, version: str, built: Sequence[Module]) -> None:
+    """Replaced as a whole, so that a reader sees the old one or the new one."""
+    names = {module.name for module in built}
+    others = [module for module in read_manifest(directory).modules if module.name not in names]
+    modules = tuple(sorted([*others, *built], key=lambda module: module.name))
+    content = msgspec.json.format(msgspec.json.encode(Manifest(compiler=version, modules=modules)))
+    unfinished = directory / f"{MANIFEST}.{os.getpid()}"
+    unfinished.write_bytes(content + b"\n")
+    unfinished.replace(directory / MANIFEST)
+
+
+def command(nvcc: str, its: Recipe, architecture: str, kind: Kind, output: Path) -> list[str]:
+    """How nvcc is called."""
+    virtual = architecture.replace("sm_", "compute_")
+    code = architecture if kind == "cubin" else virtual
+    target = f"-gencode=arch={virtual},code={code}"
+    source = resources.files("actors.kernels").joinpath(f"{its.file}.cu")
+    return [nvcc, *its.flags, target, f"-{kind}", "-o", str(output), str(source)]
+
+
+def _compile(nvcc: str, its: Recipe, architecture: str, kind: Kind, output: Path) -> Module:
+    name = f"{its.file}.{its.digest[:16]}.{architecture}.{kind}"
+    with TemporaryDirectory(dir=output, prefix="unfinished-") as scratch:
+        made = Path(scratch) / name
+        done = subprocess.run(
+            command(nvcc, its, architecture, kind, made),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        if done.returncode:
+            words = (done.stderr or done.stdout).strip()
+            raise BadInput(f"nvcc refuses {its.file}.cu for {architecture}", why=words, file=its.file)
+        content = made.read_bytes()
+        made.replace(output / name)
+    digest = sha256(content).hexdigest()
+    return Module(
+        file=its.file,
+        source=its.digest,
+        architecture=architecture,
+        kind=kind,
+        name=name,
+        digest=digest,
+        size=len(content),
+    )
+
+
+def _known(nvcc: str) -> frozenset[str]:
+    """What this nvcc compiles for."""
+    return frozenset(_said(nvcc, "--list-gpu-code").split())
+
+
+def _version(nvcc: str) -> str:
+    words = _said(nvcc, "--version").split("release ")
+    return words[1].split()[0].rstrip(",") if len(words) > 1 else "unknown"
+
+
+def _said(nvcc: str, option: str) -> str:
+    try:
+        done = subprocess.run([nvcc, option], capture_output=True, text=True, check=True, timeout=_TIMEOUT_SECONDS)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise DeviceUnavailable("nvcc does not work", why=str(error), hint="Mend the CUDA toolkit.") from error
+    return done.stdout

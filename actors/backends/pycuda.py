@@ -1,0 +1,256 @@
+"""A GPU by PyCUDA. Importing this module touches no driver; making a `PyCudaGpu` does."""
+
+import atexit
+import ctypes
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from actors.backends.base import DeviceFault
+from actors.backends.build import load
+from actors.backends.gpu import Argument, Buffer, Extent, Properties
+from events.errors import DeviceUnavailable
+
+# More dynamic shared memory than this has to be asked for.
+_DEFAULT_SHARED_BYTES: Final = 48 << 10
+_UUID_BYTES: Final = 16
+_LIBRARY: Final = "libcuda.so.1"
+_NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9 ._-]+")
+
+
+class PyCudaBuffer:
+    """Memory of the device, given back when nothing refers to it any more."""
+
+    def __init__(self, allocation: Any, nbytes: int) -> None:
+        self.allocation = allocation
+        self._nbytes = nbytes
+
+    @property
+    def nbytes(self) -> int:
+        """Its size."""
+        return self._nbytes
+
+
+class PyCudaGpu:
+    """One device in its primary context. It belongs to the thread that made it.
+
+    ``uuid`` picks the device (``GPU-…``, as nvidia-smi says); without it, the first one that the driver shows is taken.
+    Compiled kernels are looked for, and put, in ``kernels``; by default in the user's cache. A kernel that fails
+    spoils the context: after a `DeviceFault` the process should end.
+    """
+
+    def __init__(self, uuid: str | None = None, kernels: Path | None = None) -> None:
+        self._driver = _driver()
+        self._kernels = kernels
+        self._modules: dict[str, Any] = {}
+        self._functions: dict[tuple[str, str], Any] = {}
+        try:
+            self._driver.init()
+        except self._driver.Error as error:
+            raise DeviceUnavailable(
+                "there is no GPU", why=str(error), hint="Check nvidia-smi, and that this user may open /dev/nvidia*."
+            ) from error
+        with self._faults():
+            ordinal = self._ordinal(uuid)
+            device = self._driver.Device(ordinal)
+            self._context: Any = device.retain_primary_context()
+            self._context.push()
+            # PyCUDA aborts a process that ends within a context.
+            atexit.register(self.close)
+            self._properties = self._properties_of(device, ordinal)
+            self._shared_bytes = device.get_attribute(self._driver.device_attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+
+    @property
+    def properties(self) -> Properties:
+        """What the driver says."""
+        return self._properties
+
+    def put(self, array: npt.NDArray[Any]) -> PyCudaBuffer:
+        """See `actors.backends.gpu.Gpu.put`."""
+        if not array.flags.c_contiguous:
+            raise AssertionError("only C-ordered arrays can be put")
+        with self._faults():
+            buffer = self._allocate(array.nbytes)
+            if array.nbytes:
+                self._driver.memcpy_htod(buffer.allocation, array)
+        return buffer
+
+    def zeros(self, nbytes: int) -> PyCudaBuffer:
+        """See `actors.backends.gpu.Gpu.zeros`."""
+        with self._faults():
+            buffer = self._allocate(nbytes)
+            self._driver.memset_d8(buffer.allocation, 0, max(nbytes, 1))
+        return buffer
+
+    def get(self, buffer: Buffer, dtype: npt.DTypeLike, shape: Sequence[int]) -> npt.NDArray[Any]:
+        """See `actors.backends.gpu.Gpu.get`."""
+        array = np.empty(tuple(shape), dtype=dtype)
+        if array.nbytes > buffer.nbytes:
+            raise AssertionError(f"{array.nbytes} bytes cannot come from a buffer of {buffer.nbytes}")
+        with self._faults():
+            if array.nbytes:
+                self._driver.memcpy_dtoh(array, _own(buffer).allocation)
+            else:
+                self._context.synchronize()
+        return array
+
+    def launch(
+        self,
+        file: str,
+        kernel: str,
+        grid: Extent,
+        block: Extent,
+        *arguments: Argument,
+        shared_bytes: int = 0,
+    ) -> None:
+        """See `actors.backends.gpu.Gpu.launch`. Raises `DeviceUnavailable` where the kernel is not compiled."""
+        if shared_bytes > self._shared_bytes:
+            raise AssertionError(f"{kernel} needs {shared_bytes} bytes of shared memory, not {self._shared_bytes}")
+        given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
+        with self._faults():
+            function = self._function(file, kernel)
+            if shared_bytes > _DEFAULT_SHARED_BYTES:
+                most = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
+                function.set_attribute(most, shared_bytes)
+            function(*given, grid=grid, block=block, shared=shared_bytes)
+
+    def synchronize(self) -> None:
+        """Wait for all that was launched."""
+        with self._faults():
+            self._context.synchronize()
+
+    def elapsed_ms(self, work: Any) -> float:
+        """Milliseconds that the device was busy with what ``work()`` launches, by its own clock."""
+        with self._faults():
+            begin, end = self._driver.Event(), self._driver.Event()
+            begin.record()
+            work()
+            end.record()
+            end.synchronize()
+            return float(begin.time_till(end))
+
+    def copy(self, target: PyCudaBuffer, source: PyCudaBuffer) -> None:
+        """From one buffer of the device to another of the same size."""
+        with self._faults():
+            self._driver.memcpy_dtod_async(target.allocation, source.allocation, source.nbytes)
+
+    def close(self) -> None:
+        """Leave the context; calling it again does nothing. The device's memory goes with the buffers."""
+        atexit.unregister(self.close)
+        if self._context is not None:
+            self._driver.Context.pop()
+            self._context.detach()
+            self._context = None
+
+    def _allocate(self, nbytes: int) -> PyCudaBuffer:
+        return PyCudaBuffer(self._driver.mem_alloc(max(nbytes, 1)), nbytes)
+
+    def _function(self, file: str, kernel: str) -> Any:
+        key = (file, kernel)
+        if key not in self._functions:
+            if file not in self._modules:
+                code = load(file, self._properties.capability, self._kernels)
+                self._modules[file] = self._driver.module_from_buffer(code)
+            self._functions[key] = self._modules[file].get_function(kernel)
+        return self._functions[key]
+
+    def _ordinal(self, uuid: str | None) -> int:
+        count = self._driver.Device.count()
+        if count == 0:
+            raise DeviceUnavailable(
+                "there is no GPU", why="the driver shows none", hint="Check nvidia-smi and CUDA_VISIBLE_DEVICES."
+            )
+        shown = [_uuid(ordinal) for ordinal in range(count)]
+        if uuid is None:
+            return 0
+        if _digits(uuid) not in map(_digits, shown):
+            raise DeviceUnavailable(
+                f"there is no GPU {uuid}",
+                why=f"the driver shows {', '.join(shown)}",
+                hint="Take one of these, or check CUDA_VISIBLE_DEVICES.",
+            )
+        return list(map(_digits, shown)).index(_digits(uuid))
+
+    def _properties_of(self, device: Any, ordinal: int) -> Properties:
+        major, minor = device.compute_capability()
+        name = " ".join(_NOT_IN_A_NAME.sub(" ", device.name()).split())[:64].strip(" ._-")
+        return Properties(
+            name=name or "GPU",
+            uuid=_uuid(ordinal),
+            memory_bytes=device.total_memory(),
+            multiprocessors=device.get_attribute(self._driver.device_attribute.MULTIPROCESSOR_COUNT),
+            capability=(major, minor),
+        )
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """The driver's errors, as ours."""
+        try:
+            yield
+        except self._driver.MemoryError as error:
+            raise MemoryError(f"the GPU has too little memory: {error}") from error
+        except self._driver.Error as error:
+            raise DeviceFault(f"the GPU has failed: {error}") from error
+
+
+def _driver() -> ModuleType:
+    """PyCUDA's driver module, not yet initialised."""
+    if importlib.util.find_spec("pycuda") is None:
+        raise DeviceUnavailable(
+            "the backend pycuda cannot be used",
+            why="PyCUDA is not installed",
+            hint="Install it where CUDA is: pip install 'assay-network[gpu]', or `make gpu-check` in a checkout.",
+        )
+    _load_libraries()
+    try:
+        return importlib.import_module("pycuda.driver")
+    except ImportError as error:
+        raise DeviceUnavailable(
+            "the backend pycuda cannot be used",
+            why=str(error),
+            hint="Build PyCUDA against the CUDA that is here: pip install --force-reinstall --no-cache-dir pycuda.",
+        ) from error
+
+
+def _load_libraries() -> None:
+    """What PyCUDA was linked with, where the linker may not know it: the driver's library, and cuRAND as a package."""
+    try:
+        ctypes.CDLL(_LIBRARY, mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise DeviceUnavailable("there is no GPU", why=str(error), hint="Install NVIDIA's driver.") from error
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for library in sorted(Path(folder).glob("*/lib/libcurand.so.*")):
+            with suppress(OSError):
+                ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def _own(buffer: Any) -> PyCudaBuffer:
+    if not isinstance(buffer, PyCudaBuffer):
+        raise AssertionError(f"{buffer!r} is not a buffer of this device")
+    return buffer
+
+
+def _uuid(ordinal: int) -> str:
+    """A device's UUID, as nvidia-smi writes it. PyCUDA has no name for the driver's function."""
+    library = ctypes.CDLL(_LIBRARY)
+    content = (ctypes.c_ubyte * _UUID_BYTES)()
+    ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
+    status = ask(content, ctypes.c_int(ordinal))
+    if status:
+        raise DeviceFault(f"the driver tells no UUID of device {ordinal}: error {status}")
+    digits = bytes(content).hex()
+    return "GPU-" + "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _digits(uuid: str) -> str:
+    """What counts in a UUID, however it is written."""
+    return re.sub(r"^(GPU|MIG)-|-", "", uuid).lower()

@@ -1,0 +1,108 @@
+"""Building kernels, keeping them, and finding the one that fits a device."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from actors.backends import build as builder
+from actors.backends.build import MANIFEST, Manifest, build, compiler, load, read_manifest
+from actors.backends.recipes import files, fitting, parse, recipe
+from events.errors import BadInput, DeviceUnavailable
+
+needs_nvcc = pytest.mark.skipif(compiler() is None, reason="needs nvcc: install the CUDA toolkit")
+
+
+@pytest.mark.parametrize(
+    ("capability", "choices"),
+    [
+        ((7, 5), ["sm_75 cubin", "sm_75 ptx"]),
+        ((8, 0), ["sm_80 cubin", "sm_80 ptx", "sm_75 ptx"]),
+        ((8, 9), ["sm_80 cubin", "sm_80 ptx", "sm_75 ptx"]),
+        ((9, 0), ["sm_90a cubin", "sm_80 ptx", "sm_75 ptx"]),
+        ((12, 0), ["sm_80 ptx", "sm_75 ptx"]),
+        ((7, 0), []),
+    ],
+)
+def test_what_fits_a_device(capability: tuple[int, int], choices: list[str]) -> None:
+    """Machine code runs within its generation, sm_90a on 9.0 alone, PTX on whatever came later; the newest is first."""
+    found = fitting(["sm_75", "sm_80", "sm_90a"], capability)
+    assert [f"{architecture} {kind}" for architecture, kind in found] == choices
+
+
+def test_recipe_is_read_from_the_head() -> None:
+    """Architectures, flags and bounds come from the comment; the digest changes with the flags."""
+    source = (
+        '// A kernel.\n//\n// arch: sm_80\n// registers: 64\n// no-spill\nextern "C" __global__ void one(int *x) {}\n'
+    )
+    plain = parse("one", source)
+    assert (plain.architectures, plain.registers, plain.may_spill, plain.kernels) == (("sm_80",), 64, False, ("one",))
+    exact = parse("one", "// nvcc: -fmad=false\n" + source)
+    assert exact.flags[-1] == "-fmad=false"
+    assert exact.digest != plain.digest
+
+
+def test_every_kernel_has_a_recipe() -> None:
+    """No file lacks the line that says what it is built for."""
+    assert "matmul_dp4a" in files()
+    for file in files():
+        assert recipe(file).kernels
+    with pytest.raises(AssertionError, match="arch"):
+        parse("none", "// no line\n")
+
+
+@needs_nvcc
+def test_built_kernels_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was built is found where there is no nvcc, and only while source and bytes are those of the manifest."""
+    built = build(["pack"], tmp_path, ["sm_80"])
+    assert [module.kind for module in built] == ["cubin", "ptx"]
+    assert read_manifest(tmp_path).modules == tuple(built)
+    monkeypatch.setattr(builder, "compiler", lambda: None)
+    assert load("pack", (8, 6), tmp_path).startswith(b"\x7fELF")
+    assert b".target sm_80" in load("pack", (9, 0), tmp_path)
+    with pytest.raises(DeviceUnavailable, match=r"compute capability 7\.5"):
+        load("pack", (7, 5), tmp_path)
+    with pytest.raises(DeviceUnavailable, match="matmul_dp4a"):
+        load("matmul_dp4a", (8, 0), tmp_path)
+    (tmp_path / built[0].name).write_bytes(b"\x7fELF and more")
+    assert b".target sm_80" in load("pack", (8, 6), tmp_path)
+    stale = [msgspec.structs.replace(module, source="00" * 32) for module in built]
+    (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(Manifest(compiler="13.0", modules=tuple(stale))))
+    with pytest.raises(DeviceUnavailable, match="pack"):
+        load("pack", (8, 0), tmp_path)
+
+
+def test_no_compiler_is_an_error_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to do."""
+    monkeypatch.setattr(builder, "compiler", lambda: None)
+    with pytest.raises(DeviceUnavailable) as caught:
+        build(["pack"], tmp_path)
+    assert "assay kernels build" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"no JSON", b'{"format":1}', b'{"format":1,"compiler":"13.0","modules":[{"file":"pack"}]}'],
+)
+def test_broken_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A manifest that is none names itself."""
+    (tmp_path / MANIFEST).write_bytes(content)
+    with pytest.raises(BadInput, match=MANIFEST):
+        load("pack", (8, 0), tmp_path)
+
+
+def test_manifest_names_no_files_elsewhere(tmp_path: Path) -> None:
+    """A module's name is a name in the directory, no path."""
+    module = {
+        "file": "pack",
+        "source": "00" * 32,
+        "architecture": "sm_80",
+        "kind": "cubin",
+        "name": "../pack.cubin",
+        "digest": "00" * 32,
+        "size": 1,
+    }
+    content = {"format": 1, "compiler": "13.0", "modules": [module]}
+    (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(content))
+    with pytest.raises(BadInput, match="elsewhere"):
+        load("pack", (8, 0), tmp_path)
