@@ -5,9 +5,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from actors.services import histogram, matmul, sha256_tree, sort
+from actors.services import histogram, image_convolve, kmeans, mandelbrot, matmul, sha256_tree, sort
 from actors.services.base import Service, Verdict
-from schemas.services import Histogram, MatmulInt8, ServiceWork, Sha256Tree, Sort
+from schemas.services import Histogram, ImageConvolve, KMeans, Mandelbrot, MatmulInt8, ServiceWork, Sha256Tree, Sort
 from schemas.values import Digest
 
 SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
@@ -16,6 +16,9 @@ SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
         Sha256Tree: sha256_tree,
         Histogram: histogram,
         Sort: sort,
+        ImageConvolve: image_convolve,
+        Mandelbrot: mandelbrot,
+        KMeans: kmeans,
     }
 )
 

@@ -1,6 +1,7 @@
 """The work that a job can ask for: one record per service, told apart by its field ``service``."""
 
 from schemas.services.base import MAX_BLOB_BYTES, ServiceWork
+from schemas.services.clusters import BlobPoints, KMeans, SeededPoints
 from schemas.services.data import MAX_BINS, VALUE_BYTES, Histogram, Sha256Tree, Sort
 from schemas.services.matmul import (
     MAX_INNER,
@@ -11,20 +12,39 @@ from schemas.services.matmul import (
     Matrix,
     SeededMatrix,
 )
+from schemas.services.pictures import (
+    CENTRE_FRACTION_BITS,
+    FRACTION_BITS,
+    MAX_KERNEL_SIDE,
+    MAX_WEIGHT,
+    ImageConvolve,
+    Mandelbrot,
+    Picture,
+)
 
 __all__ = [
+    "CENTRE_FRACTION_BITS",
+    "FRACTION_BITS",
     "MAX_BINS",
     "MAX_BLOB_BYTES",
     "MAX_INNER",
+    "MAX_KERNEL_SIDE",
     "MAX_MATRIX_BYTES",
     "MAX_SIDE",
+    "MAX_WEIGHT",
     "VALUE_BYTES",
     "WORK_TYPES",
     "BlobMatrix",
+    "BlobPoints",
     "Histogram",
+    "ImageConvolve",
+    "KMeans",
+    "Mandelbrot",
     "MatmulInt8",
     "Matrix",
+    "Picture",
     "SeededMatrix",
+    "SeededPoints",
     "ServiceWork",
     "Sha256Tree",
     "Sort",
@@ -35,13 +55,16 @@ __all__ = [
     "units_of",
 ]
 
-Work = MatmulInt8 | Sha256Tree | Histogram | Sort
+Work = MatmulInt8 | Sha256Tree | Histogram | Sort | ImageConvolve | Mandelbrot | KMeans
 
 WORK_TYPES: tuple[type[ServiceWork], ...] = (
     MatmulInt8,
     Sha256Tree,
     Histogram,
     Sort,
+    ImageConvolve,
+    Mandelbrot,
+    KMeans,
 )
 
 

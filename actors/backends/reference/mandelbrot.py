@@ -42,7 +42,7 @@ def square(value: Int64Array) -> Int64Array:
     return high * high + lower
 
 
-def _counts_of(re: Int64Array, im: Int64Array, max_iterations: int) -> UInt16Array:
+def counts_of(re: Int64Array, im: Int64Array, max_iterations: int) -> UInt16Array:
     """The counts of points given one by one."""
     counts = np.full(re.size, max_iterations, dtype=np.uint16)
     index = np.arange(re.size)
@@ -82,7 +82,7 @@ def escape_counts(
 
     def fill(first: int) -> None:
         rows, columns = np.divmod(np.arange(first, min(first + _STEP_POINTS, counts.size)), width)
-        counts[first : first + _STEP_POINTS] = _counts_of(re[columns], im[rows], max_iterations)
+        counts[first : first + _STEP_POINTS] = counts_of(re[columns], im[rows], max_iterations)
 
     with ThreadPoolExecutor(threads, thread_name_prefix="mandelbrot") as pool:
         for done, _ in enumerate(pool.map(fill, firsts), 1):
