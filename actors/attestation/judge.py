@@ -79,9 +79,7 @@ def judge(
     ``submissions`` are by the id of the GPU; those of GPUs that the evidence does not declare count for nothing.
     """
     driver = driver_lane(evidence, lists)
-    gpus = tuple(
-        _gpu_verdict(miner, exam, setup, gpu, submissions.get(gpu.uuid), evidence, lists) for gpu in evidence.gpus
-    )
+    gpus = tuple(_gpu_verdict(miner, exam, setup, gpu, submissions.get(gpu.uuid), lists) for gpu in evidence.gpus)
     return ExamVerdict(miner=miner, exam=exam.id, fresh=fresh, driver=driver, lists=lists.digest(), gpus=gpus)
 
 
@@ -91,12 +89,9 @@ def _gpu_verdict(
     setup: ExamSetup,
     gpu: GpuEvidence,
     submission: Submission | None,
-    evidence: HostEvidence,
     lists: Lists,
 ) -> GpuVerdict:
     lane, listed = device_lane(gpu, lists)
-    if evidence.malformed:
-        lane = "implausible"
     result = exam_result(miner, exam, setup, submission)
     return GpuVerdict(
         gpu=gpu.uuid,

@@ -86,14 +86,19 @@ def _only_holds_procfs(mount: Mount, listed: Sequence[Mount]) -> bool:
     return mount.kind == "tmpfs" and bool(within) and all(_is_itself(other) for other in within)
 
 
-def preloaded(mapped: Iterable[str], environment: Mapping[str, str], preload_file: str) -> tuple[str, ...]:
+def preloaded(
+    mapped: Iterable[str],
+    environment: Mapping[str, str],
+    preload_file: str,
+    directories: tuple[str, ...] = DRIVER_DIRECTORIES,
+) -> tuple[str, ...]:
     """What was told to the loader to load first, and libraries of the driver that lie where none is installed.
 
     ``preload_file`` is the text of ``/etc/ld.so.preload``.
     """
     told = f"{environment.get('LD_PRELOAD', '')} {preload_file}".replace(":", " ").split()
     audited = environment.get("LD_AUDIT", "").replace(":", " ").split()
-    strange = [path for path in driver_libraries(mapped) if not _is_at_home(path)]
+    strange = [path for path in driver_libraries(mapped) if not _is_at_home(path, directories)]
     return tuple(sorted({*told, *audited, *strange}))
 
 
@@ -102,8 +107,8 @@ def driver_libraries(mapped: Iterable[str]) -> list[str]:
     return sorted(path for path in mapped if _DRIVER_FILE.fullmatch(PurePosixPath(path).name))
 
 
-def _is_at_home(path: str) -> bool:
-    return any(path.startswith(directory + "/") for directory in DRIVER_DIRECTORIES)
+def _is_at_home(path: str, directories: tuple[str, ...]) -> bool:
+    return any(path.startswith(directory + "/") for directory in directories)
 
 
 def digest_of(path: Path) -> str | None:

@@ -36,6 +36,7 @@ class Places(Struct, frozen=True, kw_only=True):
     sys: Path = Path("/sys")
     preload_file: Path = Path("/etc/ld.so.preload")
     mountinfo: Path = Path("/proc/self/mountinfo")
+    driver_directories: tuple[str, ...] = loaded.DRIVER_DIRECTORIES
     environment: Mapping[str, str] | None = None
     timeout_s: float = CHILD_TIMEOUT_S
 
@@ -100,7 +101,7 @@ def probe(places: Places | None = None) -> HostProbe:
         gpus=_by_device(readings),
         driver_version=_driver_version(readings),
         driver_files=_driver_files(mapped),
-        preloaded=_paths(loaded.preloaded(mapped, places.surroundings(), preload_text)),
+        preloaded=_paths(loaded.preloaded(mapped, places.surroundings(), preload_text, places.driver_directories)),
         overlaid=_paths(loaded.overlaid(mountinfo)),
         library=_library(nvml.mapped),
         malformed=_malformed(readings),
