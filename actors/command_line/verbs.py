@@ -25,7 +25,14 @@ class Group(NamedTuple):
     verbs: tuple[Verb, ...]
 
 
-SERVICES: Final = (Verb("matmul.int8", "The exact product of two matrices of int8.", "work.matmul:matmul_int8"),)
+SERVICES: Final = (
+    Verb("matmul.int8", "The exact product of two matrices of int8.", "work.matmul:matmul_int8"),
+    Verb("sha256.tree", "The Merkle tree over a file in chunks.", "work.data:sha256_tree"),
+    Verb("histogram", "How many values of a file fall into each bin.", "work.data:histogram"),
+    Verb("sort", "The values of a file in ascending order.", "work.data:sort"),
+    Verb("montecarlo.option", "The price of an option by random paths.", "work.simulations:montecarlo_option"),
+    Verb("nbody", "Bodies that attract each other.", "work.simulations:nbody"),
+)
 
 SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
     (

@@ -5,9 +5,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from actors.services import histogram, image_convolve, kmeans, mandelbrot, matmul, sha256_tree, sort
+from actors.services import histogram, image_convolve, kmeans, mandelbrot, matmul, nbody, option, sha256_tree, sort
 from actors.services.base import Service, Verdict
-from schemas.services import Histogram, ImageConvolve, KMeans, Mandelbrot, MatmulInt8, ServiceWork, Sha256Tree, Sort
+from schemas.services import (
+    Histogram,
+    ImageConvolve,
+    KMeans,
+    Mandelbrot,
+    MatmulInt8,
+    MonteCarloOption,
+    NBody,
+    ServiceWork,
+    Sha256Tree,
+    Sort,
+)
 from schemas.values import Digest
 
 SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
@@ -19,6 +30,8 @@ SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
         ImageConvolve: image_convolve,
         Mandelbrot: mandelbrot,
         KMeans: kmeans,
+        MonteCarloOption: option,
+        NBody: nbody,
     }
 )
 

@@ -21,9 +21,21 @@ from schemas.services.pictures import (
     Mandelbrot,
     Picture,
 )
+from schemas.services.simulations import (
+    BODIES_PER_SLICE,
+    DAYS_PER_YEAR,
+    MILLION,
+    STATE_BYTES,
+    BlobBodies,
+    MonteCarloOption,
+    NBody,
+    SeededBodies,
+)
 
 __all__ = [
+    "BODIES_PER_SLICE",
     "CENTRE_FRACTION_BITS",
+    "DAYS_PER_YEAR",
     "FRACTION_BITS",
     "MAX_BINS",
     "MAX_BLOB_BYTES",
@@ -32,8 +44,11 @@ __all__ = [
     "MAX_MATRIX_BYTES",
     "MAX_SIDE",
     "MAX_WEIGHT",
+    "MILLION",
+    "STATE_BYTES",
     "VALUE_BYTES",
     "WORK_TYPES",
+    "BlobBodies",
     "BlobMatrix",
     "BlobPoints",
     "Histogram",
@@ -42,7 +57,10 @@ __all__ = [
     "Mandelbrot",
     "MatmulInt8",
     "Matrix",
+    "MonteCarloOption",
+    "NBody",
     "Picture",
+    "SeededBodies",
     "SeededMatrix",
     "SeededPoints",
     "ServiceWork",
@@ -55,7 +73,7 @@ __all__ = [
     "units_of",
 ]
 
-Work = MatmulInt8 | Sha256Tree | Histogram | Sort | ImageConvolve | Mandelbrot | KMeans
+Work = MatmulInt8 | Sha256Tree | Histogram | Sort | ImageConvolve | Mandelbrot | KMeans | MonteCarloOption | NBody
 
 WORK_TYPES: tuple[type[ServiceWork], ...] = (
     MatmulInt8,
@@ -65,6 +83,8 @@ WORK_TYPES: tuple[type[ServiceWork], ...] = (
     ImageConvolve,
     Mandelbrot,
     KMeans,
+    MonteCarloOption,
+    NBody,
 )
 
 

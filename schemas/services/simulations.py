@@ -15,7 +15,10 @@ DAYS_PER_YEAR: Final = 365
 MAX_PRICE: Final = 100_000_000_000
 MAX_PATHS: Final = 1_073_741_824
 MAX_PATH_STEPS: Final = 4_096
-PATHS_PER_CHUNK: Final = 4_096
+# Of one chunk, so that it is soon done again.
+MAX_CHUNK_PATHS: Final = 4_096
+MAX_CHUNK_STEPS: Final = 1_048_576
+MAX_CHUNKS: Final = 262_144
 
 MAX_BODIES: Final = 65_536
 MAX_TIME_STEPS: Final = 16_384
@@ -24,6 +27,8 @@ STATE_COLUMNS: Final = 6
 STATE_BYTES: Final = 4 * STATE_COLUMNS
 # Bodies whose states are one chunk of a result with a checkpoint after every step.
 BODIES_PER_SLICE: Final = 64
+# Of one chunk, so that it is soon done again: that of 64 of the most bodies has 4 millions.
+MAX_CHUNK_INTERACTIONS: Final = 10_000_000
 
 Price = Annotated[int, Meta(ge=1, le=MAX_PRICE, description="millionths of a unit of currency")]
 
@@ -49,16 +54,23 @@ class MonteCarloOption(ServiceWork, frozen=True, tag="montecarlo.option", tag_fi
     seed: Digest
 
     @property
+    def chunk_paths(self) -> int:
+        """Paths of a chunk; the last one may have fewer."""
+        return min(MAX_CHUNK_PATHS, MAX_CHUNK_STEPS // self.steps)
+
+    @property
     def chunks(self) -> int:
-        """Chunks of paths; the last one may have fewer."""
-        return ceil_div(self.paths, PATHS_PER_CHUNK)
+        """Chunks of paths."""
+        return ceil_div(self.paths, self.chunk_paths)
 
     def units(self) -> int:
         """Started millions of steps of all paths."""
         return ceil_div(self.paths * self.steps, MILLION)
 
     def inconsistency(self) -> str | None:
-        """Why prices would leave what fixed point can hold."""
+        """Why there would be too many chunks, or prices leave what fixed point can hold."""
+        if self.chunks > MAX_CHUNKS:
+            return f"there are {self.chunks} chunks of {self.chunk_paths} paths, at most {MAX_CHUNKS} are possible"
         year = DAYS_PER_YEAR * MILLION
         if self.volatility_ppm**2 * self.days > year * MILLION:
             return "the variance until the expiry, volatility² × time, is more than 1"
@@ -83,7 +95,7 @@ class BlobBodies(Bodies, frozen=True, tag="blob", tag_field="kind"):
 
 
 class SeededBodies(Bodies, frozen=True, tag="seed", tag_field="kind"):
-    """A ball of bodies, equal in mass, each a function of (seed, its number) alone; nothing is uploaded."""
+    """A cube of bodies, equal in mass, each a function of (seed, its number) alone; nothing is uploaded."""
 
     seed: Digest
 
@@ -127,6 +139,10 @@ class NBody(ServiceWork, frozen=True, tag="nbody", tag_field="service"):
 
     def inconsistency(self) -> str | None:
         """Why the steps cannot be parted so, or the result is too large."""
+        interactions = self.bodies.count**2 * self.every
+        if self.every > 1 and interactions > MAX_CHUNK_INTERACTIONS:
+            most = f"at most {MAX_CHUNK_INTERACTIONS} are possible, unless every step is written down"
+            return f"from one checkpoint to the next there are {interactions} interactions, {most}"
         if self.steps % self.every:
             return f"{self.steps} steps are no multiple of {self.every}, after which a checkpoint is written"
         size = self.checkpoints * self.bodies.count * STATE_BYTES

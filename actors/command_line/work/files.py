@@ -1,0 +1,41 @@
+"""Files that a job is given: their digests, and what is in them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from events.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+def digest_of(file: Path) -> str:
+    """The name under which the file becomes a blob. Raises `OSError`."""
+    from hashlib import file_digest
+
+    with file.open("rb") as opened:
+        return file_digest(opened, "sha256").hexdigest()
+
+
+def size_of(file: Path) -> int:
+    """Bytes of the file. Raises `OSError`, and `BadInput` where there are none."""
+    size = file.stat().st_size
+    if not size:
+        raise BadInput(f"{file} is empty", hint="Name a file with something in it.")
+    return size
+
+
+def array_in(file: Path, dimensions: int) -> "npt.NDArray[np.generic]":
+    """What a .npy file says of itself: type and shape; the elements stay in the file. Raises `BadInput`, `OSError`."""
+    import numpy as np
+
+    try:
+        array: Any = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        hint = "Write it with numpy.save."
+        raise BadInput(f"{file} is no .npy file that can be read", why=str(error), hint=hint) from error
+    if not isinstance(array, np.ndarray) or array.ndim != dimensions:
+        shape = "vector" if dimensions == 1 else "table of rows and columns"
+        raise BadInput(f"{file} holds no {shape}", hint=f"Give its array {dimensions} dimension(s) before numpy.save.")
+    return array
