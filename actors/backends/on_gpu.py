@@ -3,19 +3,22 @@
 from typing import Final
 
 from actors.backends.base import (
+    Clustering,
     Float32Array,
     Int8Array,
+    Int16Array,
     Int32Array,
     Int64Array,
     IntegerArray,
     Motion,
     Progress,
     UInt8Array,
+    UInt16Array,
     Walk,
     no_progress,
 )
 from actors.backends.gpu import Gpu
-from actors.backends.host import histogram, matmul, nbody, option, sha256_tree, sort
+from actors.backends.host import convolve, histogram, kmeans, mandelbrot, matmul, nbody, option, sha256_tree, sort
 from schemas.events import Device
 
 _MIB: Final = 1 << 20
@@ -70,3 +73,26 @@ class GpuBackend:
     ) -> Float32Array:
         """See `actors.backends.base.Backend.leapfrog`."""
         return nbody.leapfrog(self._gpu, state, masses, motion, steps, progress)
+
+    def convolve(
+        self, picture: UInt8Array, kernel: Int32Array, divisor: int, offset: int, progress: Progress = no_progress
+    ) -> UInt8Array:
+        """See `actors.backends.base.Backend.convolve`."""
+        return convolve.convolve(self._gpu, picture, kernel, divisor, offset, progress)
+
+    def escape_counts(
+        self, re: Int64Array, im: Int64Array, max_iterations: int, progress: Progress = no_progress
+    ) -> UInt16Array:
+        """See `actors.backends.base.Backend.escape_counts`."""
+        return mandelbrot.escape_counts(self._gpu, re, im, max_iterations, progress)
+
+    def cluster(
+        self,
+        points: Int16Array,
+        first: Int16Array,
+        iterations: int,
+        chunk_points: int,
+        progress: Progress = no_progress,
+    ) -> Clustering:
+        """See `actors.backends.base.Backend.cluster`."""
+        return kmeans.cluster(self._gpu, points, first, iterations, chunk_points, progress)
