@@ -30,6 +30,9 @@ SERVICES: Final = (
     Verb("sha256.tree", "The Merkle tree over a file in chunks.", "work.data:sha256_tree"),
     Verb("histogram", "How many values of a file fall into each bin.", "work.data:histogram"),
     Verb("sort", "The values of a file in ascending order.", "work.data:sort"),
+    Verb("image.convolve", "A picture through an integer filter.", "work.pictures:image_convolve"),
+    Verb("mandelbrot", "A picture of the Mandelbrot set.", "work.pictures:mandelbrot"),
+    Verb("kmeans", "Points parted into clusters.", "work.clusters:kmeans"),
     Verb("montecarlo.option", "The price of an option by random paths.", "work.simulations:montecarlo_option"),
     Verb("nbody", "Bodies that attract each other.", "work.simulations:nbody"),
 )

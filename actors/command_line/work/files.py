@@ -30,11 +30,16 @@ def array_in(file: Path, dimensions: int) -> "npt.NDArray[np.generic]":
     """What a .npy file says of itself: type and shape; the elements stay in the file. Raises `BadInput`, `OSError`."""
     import numpy as np
 
+    from actors.services.npy import MAX_HEADER, MAX_PREFIX, read_literal
+
     try:
+        with file.open("rb") as opened:
+            read_literal(opened.read(MAX_PREFIX + MAX_HEADER))
         array: Any = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (BadInput, ValueError, EOFError) as error:
+        why = error.why if isinstance(error, BadInput) else str(error)
         hint = "Write it with numpy.save."
-        raise BadInput(f"{file} is no .npy file that can be read", why=str(error), hint=hint) from error
+        raise BadInput(f"{file} is no .npy file that can be read", why=why, hint=hint) from error
     if not isinstance(array, np.ndarray) or array.ndim != dimensions:
         shape = "vector" if dimensions == 1 else "table of rows and columns"
         raise BadInput(f"{file} holds no {shape}", hint=f"Give its array {dimensions} dimension(s) before numpy.save.")

@@ -26,15 +26,19 @@ def seed_of(text: str | None) -> str:
     return secrets.token_bytes(32).hex() if text is None else text
 
 
-def scaled(text: str, unit: int, what: str) -> int:
-    """A decimal number such as 0.05 in whole parts of ``1 / unit``, without rounding. Raises `BadInput`."""
-    from decimal import Decimal, InvalidOperation
+def scaled(text: str, unit: int, what: str, *, exact: bool = True) -> int:
+    """A decimal number such as 0.05 in whole parts of ``1 / unit``; rounded to the nearest unless it must be ``exact``.
+
+    Raises `BadInput`.
+    """
+    from decimal import Decimal, InvalidOperation, localcontext
 
     try:
-        value = Decimal(text) * unit
-        whole = int(value)
+        with localcontext(prec=60):
+            value = Decimal(text) * unit
+            whole = int(value.to_integral_value())
     except (InvalidOperation, ValueError, OverflowError) as error:
         raise BadInput(f"{text!r} is no {what}", hint="Write a number such as 0.05.") from error
-    if whole != value:
+    if exact and whole != value:
         raise BadInput(f"{text!r} has too many digits for a {what}", hint=f"It is kept in parts of 1/{unit:,}.")
     return whole
