@@ -30,6 +30,12 @@ NVIDIA: Final = "10de"
 # What share of a card's dense int8 peak the exam expects: it also hashes every row and makes those of A. Chosen low,
 # for no card has been measured with it yet; being faster than expected earns nothing.
 EXPECTED_SHARE_BPS: Final = 2_500
+# A multiprocessor of any supported card does 64 products of four bytes in a clock (dp4a), 512 operations, and runs at
+# no less than this clock under load.
+OPERATIONS_PER_CLOCK: Final = 512
+SLOW_CLOCK_MHZ: Final = 1_000
+# That of 30 such multiprocessors, as the smallest card with enough memory for any profile has.
+WEAKEST_PEAK: Final = 15_360
 # Drivers report a little less than what is soldered on (reserved for firmware and error correction), or a little more
 # than the name says.
 LEAST_MEMORY_BPS: Final = 8_800
@@ -97,7 +103,7 @@ def _gpu_verdict(
         gpu=gpu.uuid,
         result=result,
         device=lane,
-        expected=expected_rate(listed) if lane == "listed" else 0,
+        expected=expected_rate(gpu, listed),
         memory_mib=_memory(miner, exam, submission) if result == "right" else 0,
     )
 
@@ -122,9 +128,21 @@ def _memory(miner: Address, exam: Exam, submission: Submission | None) -> int:
     return filled_mib(exam.seed, miner, submission.answer, exam.challenge, submission.fill_opening)
 
 
-def expected_rate(listed: ListedDevice | None) -> int:
-    """Giga-operations a second that the exam expects of a card."""
-    return 0 if listed is None else listed.peak_giga_operations * EXPECTED_SHARE_BPS // 10_000
+def expected_rate(gpu: GpuEvidence, listed: ListedDevice | None) -> int:
+    """Giga-operations a second that the exam expects of a card: a share of the peak that its data sheet states.
+
+    Where none is known, of what its multiprocessors do without tensor cores; and never less than the weakest card: an
+    unlisted one must not get by with less than any real one does. A processor, of which no source speaks, owes nothing.
+    """
+    said = reports(gpu)
+    if not said:
+        return 0
+    peak = listed.peak_giga_operations if listed is not None else 0
+    if not peak:
+        counts = [report.multiprocessors for report in said if isinstance(report.multiprocessors, int)]
+        multiprocessors = listed.multiprocessors if listed is not None else max(counts, default=0)
+        peak = multiprocessors * SLOW_CLOCK_MHZ * OPERATIONS_PER_CLOCK // 1_000
+    return max(peak, WEAKEST_PEAK) * EXPECTED_SHARE_BPS // 10_000
 
 
 def reports(gpu: GpuEvidence) -> list[SourceReport]:

@@ -58,10 +58,19 @@ class HostProbe(Struct, frozen=True, kw_only=True):
     malformed: tuple[str, ...]
 
     def evidence(
-        self, height: Height, block: Digest, lists: Digest, live: Mapping[str, Liveness] | None = None
+        self,
+        height: Height,
+        block: Digest,
+        lists: Digest,
+        live: Mapping[str, Liveness] | None = None,
+        processor: str | None = None,
     ) -> HostEvidence:
-        """As a miner says it: not older than the block of this height. ``live`` is by UUID."""
+        """As a miner says it: not older than the block of this height. ``live`` is by UUID. A host without a GPU
+        declares its processor under the id ``processor``."""
         watched = live or {}
+        gpus = tuple(msgspec.structs.replace(gpu, live=watched.get(gpu.uuid, UNSET)) for gpu in self.gpus)
+        if not gpus and processor is not None:
+            gpus = (GpuEvidence(uuid=processor),)
         return HostEvidence(
             height=height,
             block=block,
@@ -69,13 +78,10 @@ class HostProbe(Struct, frozen=True, kw_only=True):
             driver_files=self.driver_files,
             preloaded=self.preloaded,
             overlaid=self.overlaid,
+            malformed=self.malformed,
             library=_or_unset(self.library),
             lists=lists,
-            malformed=self.malformed,
-            gpus=tuple(
-                msgspec.structs.replace(gpu, live=watched[gpu.uuid]) if gpu.uuid in watched else gpu
-                for gpu in self.gpus
-            ),
+            gpus=gpus,
         )
 
 
