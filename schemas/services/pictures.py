@@ -103,7 +103,7 @@ class Mandelbrot(ServiceWork, frozen=True, tag="mandelbrot", tag_field="service"
     height: PictureSide
     re: Coordinate
     im: Coordinate
-    step: Annotated[int, Meta(ge=1, le=1 << 52, description=f"in units of 2^-{FRACTION_BITS}")]
+    step: Annotated[int, Meta(ge=1, le=(1 << 53) - 1, description=f"in units of 2^-{FRACTION_BITS}")]
     max_iterations: Annotated[int, Meta(ge=1, le=MAX_ITERATIONS)]
 
     def units(self) -> int:
