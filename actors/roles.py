@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from actors.backends.cpu import CpuBackend
+from actors.backends.choice import BackendName
 from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
 from actors.examiner import BlobExaminer, Verify
@@ -42,10 +42,11 @@ from projections import read_model_queries
 from schemas.blocks import TimerFired
 from schemas.events import Offer
 from schemas.genesis import Genesis
-from schemas.services import service_of
+from schemas.services import KernelCustom, service_of
 
 ROLES: Final = ("proposer", "coordinator", "miner", "wallet")
 TICK_MS: Final = 1_000
+WHOLE_JAIL: Final = frozenset({"namespaces", "filter"})
 
 log = structlog.get_logger()
 
@@ -53,8 +54,10 @@ log = structlog.get_logger()
 class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The section ``[miner]`` of the settings.
 
-    It offers all services there are, or only ``services``; each for ``unit_price`` micro-ASY per unit of the service,
-    or for what ``prices`` says of it.
+    It offers all verified services there are, or only ``services``; each for ``unit_price`` micro-ASY per unit of the
+    service, or for what ``prices`` says of it. ``backend`` computes, on the GPU with the UUID ``gpu`` where that is
+    given. ``custom_kernels``: it also runs programs that clients bring, which takes a GPU and a host that allows the
+    whole jail.
     """
 
     name: str = "miner"
@@ -64,6 +67,9 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     prices: dict[str, int] = {}
     memory_mib: int = 4_096
     threads: int = 1
+    backend: BackendName = "cpu"
+    gpu: str = ""
+    custom_kernels: bool = False
 
 
 class WalletTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -223,23 +229,35 @@ async def _ticks(clock: Clock, runtime: Runtime) -> None:
 
 async def _run_miner(host: Host, stop: asyncio.Event) -> None:
     table = host.settings.table("miner", MinerTable)
-    registration = Registration(
-        name=table.name,
-        capacity=table.capacity,
-        devices=CpuBackend().devices(),
-        offers=offers_of(table),
-    )
-    # One that takes no new jobs still ends those that it has.
+    offers = offers_of(table)
     jobs = host.directory("miner") / "jobs"
     jobs.mkdir(exist_ok=True)
-    async with Sandbox(max(table.capacity, 1), jobs) as sandbox:
+    # One that takes no new jobs still ends those that it has.
+    async with Sandbox(max(table.capacity, 1), jobs, backend=table.backend, device=table.gpu) as sandbox:
         log.info("jobs are jailed", walls=sandbox.walls)
+        if table.custom_kernels and not set(sandbox.walls) >= WHOLE_JAIL:
+            raise NotAllowed(
+                "this host does not run the programs of strangers",
+                why=f"of the jail's walls it has {', '.join(sandbox.walls) or 'none'}",
+                hint="Allow unprivileged user namespaces (Linux 5.12 or later), or set custom_kernels = false.",
+            )
+        registration = Registration(name=table.name, capacity=table.capacity, devices=sandbox.devices, offers=offers)
         await run_miner(host, stop, registration, sandbox)
 
 
 def offers_of(table: MinerTable) -> tuple[Offer, ...]:
-    """What the miner sells, in the order of the services' names. Raises BadInput for a service that does not exist."""
-    known = {service_of(record) for record in SERVICES}
+    """What the miner sells, in the order of the services' names. Raises BadInput for a service that does not exist, and
+    for strangers' programs without a GPU."""
+    custom = service_of(KernelCustom)
+    known = {service_of(record) for record in SERVICES} - {custom}
+    if table.custom_kernels:
+        if table.backend == "cpu":
+            raise BadInput(
+                "the settings [miner] cannot be used",
+                why="custom_kernels needs a GPU, and the backend is cpu",
+                hint='Set backend = "pycuda".',
+            )
+        known.add(custom)
     if unknown := sorted({*table.services, *table.prices} - known):
         raise BadInput(
             "the settings [miner] cannot be used",

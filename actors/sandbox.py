@@ -27,6 +27,7 @@ from actors.sandbox_messages import (
     ERRORS_NAME,
     RESULT_NAME,
     Completed,
+    Devices,
     Exited,
     Failed,
     FailureCode,
@@ -38,6 +39,7 @@ from actors.sandbox_messages import (
     encode_line,
 )
 from events.canonical import UNREADABLE
+from schemas.events import Device
 from schemas.services import Work
 from schemas.values import Digest
 
@@ -99,11 +101,15 @@ class Sandbox:
     """Runs up to ``capacity`` jobs at once; further ones wait. Each place has a process, loaded ahead of time.
 
     With ``writable``, below which every job's directory and inputs must lie, the processes run in bubblewrap where that
-    is installed.
+    is installed. ``backend`` and ``device`` are as `actors.backends.choose` takes them.
     """
 
-    def __init__(self, capacity: int = 1, writable: Path | None = None) -> None:
+    def __init__(
+        self, capacity: int = 1, writable: Path | None = None, *, backend: str = "cpu", device: str = ""
+    ) -> None:
         self._writable = writable
+        self._backend = backend
+        self._device = device
         self._places: asyncio.Queue[_Process | None] = asyncio.Queue()
         for _ in range(capacity):
             self._places.put_nowait(None)
@@ -135,6 +141,8 @@ class Sandbox:
             memory_bytes=limits.memory_bytes,
             output_bytes=limits.output_bytes,
             cpu_seconds=limits.cpu_seconds,
+            backend=self._backend,
+            device=self._device,
         )
         (directory / RESULT_NAME).unlink(missing_ok=True)
         process = await self._places.get()
@@ -173,9 +181,14 @@ class Sandbox:
         """The layers between jobs and the host, once it has started: what the loaded processes have found possible."""
         return next((process.walls for process in self._processes if process.alive), ())
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What jobs run on, once it has started."""
+        return next((process.devices for process in self._processes if process.alive), ())
+
     async def _start_process(self) -> "_Process":
         prefix = [] if self._writable is None else await _bubblewrap(self._writable)
-        process = await _Process.start(prefix)
+        process = await _Process.start(prefix, self._backend, self._device)
         self._processes = {known for known in self._processes if known.alive} | {process}
         return process
 
@@ -191,16 +204,17 @@ class _Process:
         self._stdout = process.stdout
         self.idle = False
         self.walls: tuple[str, ...] = ()
+        self.devices: tuple[Device, ...] = ()
 
     @classmethod
-    async def start(cls, prefix: list[str]) -> "_Process":
+    async def start(cls, prefix: list[str], backend: str, device: str) -> "_Process":
         """Start it, as the end of the command that begins with ``prefix``, and wait until it is loaded.
 
         Raises `SandboxBroken`.
         """
         # Within bubblewrap the parent is its init.
         parent = 1 if prefix else os.getpid()
-        arguments = (*prefix, sys.executable, "-m", "actors.sandbox_child", str(parent))
+        arguments = (*prefix, sys.executable, "-m", "actors.sandbox_child", str(parent), backend, device)
         pipe = asyncio.subprocess.PIPE
         started = cls(
             await asyncio.create_subprocess_exec(
@@ -210,6 +224,11 @@ class _Process:
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 said = await started._receive()
+                if isinstance(said, Devices):
+                    started.devices = said.devices
+                    said = await started._receive()
+            if isinstance(said, Failed):
+                raise SandboxBroken(said.detail)
             if isinstance(said, Ready):
                 started.idle = True
                 started.walls = ("bubblewrap", *said.walls) if prefix else said.walls

@@ -20,20 +20,24 @@ import struct
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
+import msgspec
 import numpy as np
 
 from actors import jail
+from actors.backends.base import DeviceFault
+from actors.backends.choice import choose
 from actors.backends.cpu import CpuBackend
 from actors.sandbox_messages import (
     ERRORS_BYTES,
     ERRORS_NAME,
     RESULT_NAME,
     Completed,
+    Devices,
     Exited,
     Failed,
     FailureCode,
@@ -45,20 +49,32 @@ from actors.sandbox_messages import (
     decode_job,
     encode_line,
 )
+from actors.services import kernel_custom
 from actors.services.registry import service_for
-from events.errors import BadInput
+from events.errors import BadInput, DeviceUnavailable
+from schemas.services import service_of
+from schemas.services.custom import KernelCustom
 
 OPEN_FILES: Final = 64
 PROGRESS_INTERVAL_S: Final = 0.05
 MAX_DETAIL: Final = 500
 
+# The exit code of a process that has said why it does not go on.
+REFUSED: Final = 3
+
+_CODES: Final[Mapping[type[Exception], FailureCode]] = {
+    BadInput: FailureCode.BAD_INPUT,
+    DeviceUnavailable: FailureCode.NO_DEVICE,
+    DeviceFault: FailureCode.DEVICE_FAULT,
+}
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _PR_SET_PDEATHSIG: Final = 1
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(parent: int) -> None:
-    """Serve jobs until stdin ends. ``parent`` is the process id of whoever started this."""
+def main(parent: int, backend: str, device: str) -> None:
+    """Serve jobs until stdin ends. ``parent`` is the process id of whoever started this; ``backend`` and ``device``
+    are those of the jobs to come."""
     _die_with(parent)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
@@ -66,6 +82,8 @@ def main(parent: int) -> None:
     CpuBackend().multiply(ones, ones)
     gc.collect()
     gc.freeze()
+    if _exit_code(partial(_tell_devices, backend, device), None, ()) != 0:
+        return
     walls = _walls()
     _send(Ready(walls))
     while line := _read_line():
@@ -84,6 +102,17 @@ def _walls() -> tuple[Wall, ...]:
         )
 
 
+def _tell_devices(backend: str, device: str) -> NoReturn:
+    """In a process of its own: CUDA, once begun, does not survive a fork."""
+    try:
+        found = choose(backend, 1, device or None).devices()
+    except (BadInput, DeviceUnavailable, DeviceFault) as error:
+        _send(Failed(_CODES[type(error)], str(error)[:MAX_DETAIL]))
+        os._exit(REFUSED)
+    _send(Devices(found))
+    os._exit(0)
+
+
 def _end_well() -> NoReturn:
     os._exit(0)
 
@@ -99,6 +128,11 @@ def _try_filter() -> NoReturn:
 def _fork_job(job: Job, walls: tuple[Wall, ...]) -> int:
     """Run the job in a process of its own; return its exit code."""
     inside = Path(job.directory) if "namespaces" in walls else None
+    if isinstance(job.work, KernelCustom):
+        # A compiler starts processes and reads what the source includes: it has a jail of its own, before the job's.
+        compiled = _exit_code(partial(_compile, job, walls), inside, job.blobs.values())
+        if compiled != 0:
+            return 0 if compiled == REFUSED else compiled
     return _exit_code(partial(_run_job, job, walls), inside, job.blobs.values())
 
 
@@ -139,6 +173,27 @@ def _behind_namespaces(work: Callable[[], NoReturn], inside: Path, readable: Ite
         os._exit(1)
 
 
+def _compile(job: Job, walls: tuple[Wall, ...]) -> NoReturn:
+    """In a process before the job's: compile what the client has brought. Ends with `REFUSED` once it has said why
+    not."""
+    if not isinstance(job.work, KernelCustom):
+        raise AssertionError(f"{service_of(job.work)} brings nothing to compile")
+    if set(walls) != {"namespaces", "filter"}:
+        _send(Failed(FailureCode.NO_JAIL, "a stranger's program runs only where the host allows a whole jail"))
+        os._exit(REFUSED)
+    # What a compiler needs has nothing to do with what the job does.
+    larger = {"memory_bytes": kernel_custom.COMPILER_BYTES, "output_bytes": kernel_custom.COMPILER_FILE_BYTES}
+    _confine(msgspec.structs.replace(job, **larger))
+    jail.forbid(processes=True)
+    blobs = {digest: Path(path) for digest, path in job.blobs.items()}
+    try:
+        kernel_custom.compile_source(job.work, blobs, Path(kernel_custom.CODE_NAME))
+    except (BadInput, DeviceUnavailable) as error:
+        _send(Failed(_CODES[type(error)], str(error)[:MAX_DETAIL]))
+        os._exit(REFUSED)
+    os._exit(0)
+
+
 def _run_job(job: Job, walls: tuple[Wall, ...]) -> NoReturn:
     """In the job's process: do it, say how it went, end. What nobody foresaw ends the process with a traceback."""
     _confine(job)
@@ -162,7 +217,9 @@ def _confine(job: Job) -> None:
     limits = {resource.RLIMIT_CPU: job.cpu_seconds, resource.RLIMIT_FSIZE: largest_file}
     used = _address_space()
     if used is not None:
-        limits[resource.RLIMIT_AS] = used + job.memory_bytes
+        # CUDA reserves far more addresses than it uses; what can be written is counted as data.
+        kind = resource.RLIMIT_AS if job.backend == "cpu" else resource.RLIMIT_DATA
+        limits[kind] = used + job.memory_bytes
     for limit, value in limits.items():
         # At the soft limit of processor time the kernel sends SIGXCPU, at the hard one SIGKILL, which tells nothing.
         resource.setrlimit(limit, (value, value + 1 if limit == resource.RLIMIT_CPU else value))
@@ -185,9 +242,10 @@ def _perform(job: Job) -> Completed | Failed:
         return Failed(FailureCode.MEMORY, f"the job needs {needed} bytes of memory and may use {job.memory_bytes}")
     blobs = {digest: Path(path) for digest, path in job.blobs.items()}
     try:
-        computed = service.compute(job.work, blobs, CpuBackend(job.threads), Path(RESULT_NAME), report, job.threads)
-    except BadInput as error:
-        return Failed(FailureCode.BAD_INPUT, str(error)[:MAX_DETAIL])
+        backend = choose(job.backend, job.threads, job.device or None)
+        computed = service.compute(job.work, blobs, backend, Path(RESULT_NAME), report, job.threads)
+    except (BadInput, DeviceUnavailable, DeviceFault) as error:
+        return Failed(_CODES[type(error)], str(error)[:MAX_DETAIL])
     except MemoryError as error:
         return Failed(FailureCode.MEMORY, str(error) or "out of memory")
     except OSError as error:
@@ -236,4 +294,4 @@ def _send(reply: Reply) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from schemas.events import Device
 from schemas.services import Work
 from schemas.values import Digest
 
@@ -22,13 +23,19 @@ class FailureCode(StrEnum):
 
     BAD_INPUT = "BAD_INPUT"
     CRASHED = "CRASHED"
+    DEVICE_FAULT = "DEVICE_FAULT"
     MEMORY = "MEMORY"
+    NO_DEVICE = "NO_DEVICE"
+    NO_JAIL = "NO_JAIL"
     OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
     TIMEOUT = "TIMEOUT"
 
 
 class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One job: what to do, where the inputs lie (absolute paths), and what it may use."""
+    """One job: what to do, where the inputs lie (absolute paths), and what it may use.
+
+    ``backend`` computes it, on the GPU with the UUID ``device`` where that is given.
+    """
 
     work: Work
     blobs: dict[Digest, str]
@@ -37,6 +44,14 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     memory_bytes: int
     output_bytes: int
     cpu_seconds: int
+    backend: str = "cpu"
+    device: str = ""
+
+
+class Devices(Struct, frozen=True, forbid_unknown_fields=True, tag="devices", tag_field="message"):
+    """What jobs will run on."""
+
+    devices: tuple[Device, ...]
 
 
 class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag="ready", tag_field="message"):
@@ -73,7 +88,7 @@ class Exited(Struct, frozen=True, forbid_unknown_fields=True, tag="exited", tag_
     exit_code: int
 
 
-Reply: TypeAlias = Ready | Progressed | Completed | Failed | Exited
+Reply: TypeAlias = Devices | Ready | Progressed | Completed | Failed | Exited
 
 decode_job: Final[Callable[[bytes], Job]] = msgspec.json.Decoder(Job).decode
 decode_reply: Final[Callable[[bytes], Reply]] = msgspec.json.Decoder[Reply](Reply).decode

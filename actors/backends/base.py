@@ -1,6 +1,6 @@
 """What a device that computes must be able to do; the CPU and every GPU implement it, with the same bits as result."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ from msgspec import Struct
 from schemas.events import Device
 
 Int8Array: TypeAlias = npt.NDArray[np.int8]
+Float16Array: TypeAlias = npt.NDArray[np.float16]
 Int16Array: TypeAlias = npt.NDArray[np.int16]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
@@ -70,6 +71,20 @@ class Motion(Struct, frozen=True, kw_only=True):
 
     dt: float
     softening_squared: float
+
+
+# A number by value; None for the next input; the bytes of an output.
+LaunchArgument: TypeAlias = "np.generic | int | None"
+
+
+class Launch(Struct, frozen=True, kw_only=True):
+    """How a program that is not ours is launched."""
+
+    entry: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    shared_bytes: int
+    arguments: tuple[LaunchArgument, ...]
 
 
 class Backend(Protocol):
@@ -150,3 +165,9 @@ class Backend(Protocol):
     ) -> Float32Array:
         """The state, n × 6 positions and velocities, after so many steps as `actors.backends.reference.nbody` defines
         them."""
+
+    def run_code(self, code: bytes, launch: Launch, inputs: Sequence[UInt8Array]) -> list[UInt8Array]:
+        """The outputs of one launch of a kernel in ``code``, which is PTX. The inputs are what their buffers hold.
+
+        Raises `DeviceUnavailable` where there is no GPU, and `DeviceFault` when the kernel fails.
+        """

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from actors.backends.base import (
     Int32Array,
     Int64Array,
     IntegerArray,
+    Launch,
     Motion,
     Progress,
     UInt8Array,
@@ -25,6 +26,7 @@ from actors.backends.base import (
     no_progress,
 )
 from actors.backends.reference import convolve, histogram, kmeans, mandelbrot, nbody, option, sha256_tree, sort
+from events.errors import DeviceUnavailable
 from schemas.events import Device
 from schemas.services import MAX_INNER
 
@@ -139,6 +141,14 @@ class CpuBackend:
     ) -> Float32Array:
         """See `actors.backends.base.Backend.leapfrog`."""
         return nbody.leapfrog(state, masses, motion, steps, progress, self._threads)
+
+    def run_code(self, code: bytes, launch: Launch, inputs: Sequence[UInt8Array]) -> list[UInt8Array]:
+        """A processor cannot. Raises `DeviceUnavailable`."""
+        raise DeviceUnavailable(
+            f"{launch.entry} cannot be launched",
+            why="the backend cpu runs no CUDA code",
+            hint='Set backend = "pycuda" in the miner\'s settings, on a host with a GPU.',
+        )
 
 
 def _processor_name() -> str:

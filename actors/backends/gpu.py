@@ -60,3 +60,14 @@ class Gpu(Protocol):
         shared_bytes: int = 0,
     ) -> None:
         """Start ``kernel`` of ``actors/kernels/<file>.cu`` (declared ``extern "C"``)."""
+
+    def launch_code(
+        self,
+        code: bytes,
+        kernel: str,
+        grid: Extent,
+        block: Extent,
+        *arguments: Argument,
+        shared_bytes: int = 0,
+    ) -> None:
+        """Start ``kernel`` of a compiled program that is none of ours."""

@@ -1,5 +1,6 @@
 """The backend of any GPU: each computation by its host code and kernels."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from actors.backends.base import (
@@ -10,6 +11,7 @@ from actors.backends.base import (
     Int32Array,
     Int64Array,
     IntegerArray,
+    Launch,
     Motion,
     Progress,
     UInt8Array,
@@ -18,7 +20,18 @@ from actors.backends.base import (
     no_progress,
 )
 from actors.backends.gpu import Gpu
-from actors.backends.host import convolve, histogram, kmeans, mandelbrot, matmul, nbody, option, sha256_tree, sort
+from actors.backends.host import (
+    convolve,
+    custom,
+    histogram,
+    kmeans,
+    mandelbrot,
+    matmul,
+    nbody,
+    option,
+    sha256_tree,
+    sort,
+)
 from schemas.events import Device
 
 _MIB: Final = 1 << 20
@@ -73,6 +86,10 @@ class GpuBackend:
     ) -> Float32Array:
         """See `actors.backends.base.Backend.leapfrog`."""
         return nbody.leapfrog(self._gpu, state, masses, motion, steps, progress)
+
+    def run_code(self, code: bytes, launch: Launch, inputs: Sequence[UInt8Array]) -> list[UInt8Array]:
+        """See `actors.backends.base.Backend.run_code`."""
+        return custom.run(self._gpu, code, launch, inputs)
 
     def convolve(
         self, picture: UInt8Array, kernel: Int32Array, divisor: int, offset: int, progress: Progress = no_progress

@@ -122,6 +122,21 @@ class PyCudaGpu:
                 function.set_attribute(most, shared_bytes)
             function(*given, grid=grid, block=block, shared=shared_bytes)
 
+    def launch_code(
+        self,
+        code: bytes,
+        kernel: str,
+        grid: Extent,
+        block: Extent,
+        *arguments: Argument,
+        shared_bytes: int = 0,
+    ) -> None:
+        """See `actors.backends.gpu.Gpu.launch_code`."""
+        given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
+        with self._faults():
+            function = self._driver.module_from_buffer(code).get_function(kernel)
+            function(*given, grid=grid, block=block, shared=shared_bytes)
+
     def synchronize(self) -> None:
         """Wait for all that was launched."""
         with self._faults():

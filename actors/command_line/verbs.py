@@ -35,6 +35,7 @@ SERVICES: Final = (
     Verb("kmeans", "Points parted into clusters.", "work.clusters:kmeans"),
     Verb("montecarlo.option", "The price of an option by random paths.", "work.simulations:montecarlo_option"),
     Verb("nbody", "Bodies that attract each other.", "work.simulations:nbody"),
+    Verb("kernel.custom", "A CUDA kernel of your own; not verified.", "work.custom:kernel_custom"),
 )
 
 SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (

@@ -130,7 +130,7 @@ async def _download(network: Network, case: Case, directory: Path, output: Outpu
 
 def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path) -> None:
     from actors.services.base import Accepted
-    from actors.services.registry import verify
+    from actors.services.registry import findings, verify
 
     inputs = {name: directory / name for name in blobs_of(case.job.work)}
     result = directory / case.commitment.result
@@ -150,6 +150,7 @@ def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path
     )
     if isinstance(verdict, Accepted):
         about["error"] = _error(verdict)
+        about.update(findings(case.job.work, inputs, result))
     settled = isinstance(case.job.situation, Settled)
     checks.hold(
         "the ledger has paid for a right result" if settled else "the ledger has not given its verdict yet",
@@ -162,6 +163,7 @@ _HOW: Final[Mapping[str, str]] = {
     "freivalds": ", by Freivalds' check of all of its entries",
     "recomputed": ", all of it computed again",
     "permutation": ", by order and by a fingerprint of all elements",
+    "unverified": " in its form: nobody can know what a client's own kernel computes",
     "sampled": ", by chunks drawn after the commitment and computed again",
 }
 
@@ -170,6 +172,8 @@ def _error(verdict: "Accepted") -> str:
     if verdict.method == "sampled":
         sampled = f"{verdict.samples} of {verdict.chunks} chunks were computed again"
         return f"{sampled}; a result with a share p of wrong chunks would pass with (1 - p)^{verdict.samples}"
+    if verdict.method == "unverified":
+        return "any bytes of the right size would pass"
     if verdict.method == "recomputed":
         return "a wrong result cannot pass"
     return f"a wrong result would pass once in 2^{verdict.error_bits}"

@@ -11,8 +11,8 @@ from actors.backends.base import Backend, Progress, no_progress
 from schemas.values import Digest
 
 # How a result is checked: all of it by a randomised identity, all of it by doing the work again, by order and multiset,
-# a random sample of its chunks by doing those again.
-Method: TypeAlias = Literal["freivalds", "recomputed", "permutation", "sampled"]
+# a random sample of its chunks by doing those again, or nothing but its form.
+Method: TypeAlias = Literal["freivalds", "recomputed", "permutation", "sampled", "unverified"]
 
 
 class RejectionCode(StrEnum):
@@ -34,7 +34,7 @@ class Accepted(Struct, frozen=True, kw_only=True, tag="accepted", tag_field="ver
 
     A wrong one passes with a probability of at most 2 to the minus ``error_bits``; where ``method`` is sampled,
     ``error_bits`` is 0, and one with a share p of wrong chunks passes with at most (1 - p) to the ``samples``, of
-    ``chunks`` in all.
+    ``chunks`` in all. Of what is unverified any bytes pass.
     """
 
     error_bits: int

@@ -2,6 +2,7 @@
 
 from schemas.services.base import MAX_BLOB_BYTES, ServiceWork
 from schemas.services.clusters import BlobPoints, KMeans, SeededPoints
+from schemas.services.custom import KernelCustom
 from schemas.services.data import MAX_BINS, VALUE_BYTES, Histogram, Sha256Tree, Sort
 from schemas.services.matmul import (
     MAX_INNER,
@@ -54,6 +55,7 @@ __all__ = [
     "Histogram",
     "ImageConvolve",
     "KMeans",
+    "KernelCustom",
     "Mandelbrot",
     "MatmulInt8",
     "Matrix",
@@ -73,18 +75,30 @@ __all__ = [
     "units_of",
 ]
 
-Work = MatmulInt8 | Sha256Tree | Histogram | Sort | ImageConvolve | Mandelbrot | KMeans | MonteCarloOption | NBody
+Work = (
+    MatmulInt8
+    | Sha256Tree
+    | Histogram
+    | Sort
+    | MonteCarloOption
+    | NBody
+    | ImageConvolve
+    | Mandelbrot
+    | KMeans
+    | KernelCustom
+)
 
 WORK_TYPES: tuple[type[ServiceWork], ...] = (
     MatmulInt8,
     Sha256Tree,
     Histogram,
     Sort,
+    MonteCarloOption,
+    NBody,
     ImageConvolve,
     Mandelbrot,
     KMeans,
-    MonteCarloOption,
-    NBody,
+    KernelCustom,
 )
 
 

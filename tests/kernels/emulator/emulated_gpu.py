@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from actors.backends.base import DeviceFault
 from actors.backends.gpu import Argument, Extent, Properties
-from tests.kernels.emulator.compiled import library
+from tests.kernels.emulator.compiled import library, library_of
 
 _PAGE: Final = mmap.PAGESIZE
 _ALIGNMENT: Final = 16
@@ -110,8 +110,30 @@ class EmulatedGpu:
         *arguments: Argument,
         shared_bytes: int = 0,
     ) -> None:
+        self._launch(library(file), kernel, grid, block, *arguments, shared_bytes=shared_bytes)
+
+    def launch_code(
+        self,
+        code: bytes,
+        kernel: str,
+        grid: Extent,
+        block: Extent,
+        *arguments: Argument,
+        shared_bytes: int = 0,
+    ) -> None:
+        """``code`` is the source itself: nothing else can be run here."""
+        self._launch(library_of(code.decode(), "code"), kernel, grid, block, *arguments, shared_bytes=shared_bytes)
+
+    def _launch(
+        self,
+        built: ctypes.CDLL,
+        kernel: str,
+        grid: Extent,
+        block: Extent,
+        *arguments: Argument,
+        shared_bytes: int = 0,
+    ) -> None:
         _check_extents(grid, block, shared_bytes)
-        built = library(file)
         values = [
             ctypes.c_void_p(argument.address) if isinstance(argument, EmulatedBuffer) else _scalar(argument)
             for argument in arguments
