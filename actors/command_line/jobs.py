@@ -1,6 +1,7 @@
 """``assay job show|list|watch|why|cancel|result``."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter, validators
@@ -213,7 +214,7 @@ async def result(
     display: Display = DISPLAY,
 ) -> None:
     """Download the result of a job into FILE; its digest is checked on the way."""
-    from actors.services.registry import service_for
+    from actors.services.registry import FINDINGS, service_for
 
     output = Output(display)
     if file is not None:
@@ -232,5 +233,17 @@ async def result(
             file = Path(f"{job[:SHORT_NAME]}.{service_for(found.work).SUFFIX}")
         with output.progress("download", commitment.size) as advance:
             size = await line.bus.get_blob(miner, commitment.result, file, line.timeout_ms, advance)
-    value = {"job": job, "file": str(file), "digest": commitment.result, "size": size}
-    output.one(value, {"file": file, "digest": commitment.result, "size": f"{size:,} bytes"})
+        said = await _findings(line, found, file) if type(found.work) in FINDINGS else {}
+    value = {"job": job, "file": str(file), "digest": commitment.result, "size": size, **said}
+    output.one(value, {"file": file, "digest": commitment.result, "size": f"{size:,} bytes", **said})
+
+
+async def _findings(line: Line, job: Job, result: Path) -> dict[str, str]:
+    """What the result says, by its inputs, which are fetched for that."""
+    from actors.services.registry import findings
+
+    with TemporaryDirectory(prefix="assay-result-") as folder:
+        inputs = {digest: Path(folder) / digest for digest in blobs_of(job.work)}
+        for digest, path in inputs.items():
+            await line.bus.get_blob(job.owner, digest, path, line.timeout_ms)
+        return findings(job.work, inputs, result)

@@ -1,9 +1,9 @@
 """All services, by the record of their work."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from actors.services import histogram, image_convolve, kmeans, mandelbrot, matmul, nbody, option, sha256_tree, sort
 from actors.services.base import Service, Verdict
@@ -35,10 +35,21 @@ SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
     }
 )
 
+# What a result says, for people, where that is not the file itself: of the work, its blobs, and the result.
+FINDINGS: Final[Mapping[type[ServiceWork], Callable[[Any, Mapping[Digest, Path], Path], dict[str, str]]]] = (
+    MappingProxyType({MonteCarloOption: option.findings, NBody: nbody.findings})
+)
+
 
 def service_for(work: ServiceWork) -> Service:
     """The service that does the work."""
     return SERVICES[type(work)]
+
+
+def findings(work: ServiceWork, blobs: Mapping[Digest, Path], result: Path) -> dict[str, str]:
+    """What the result says, each by its label; nothing for most services. Raises `BadInput`."""
+    found = FINDINGS.get(type(work))
+    return {} if found is None else found(work, blobs, result)
 
 
 def verify(
