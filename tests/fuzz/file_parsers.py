@@ -15,6 +15,7 @@ from actors.keystore import load_seed_file
 from actors.keystore_errors import KeystoreError
 from actors.roles import MinerTable, WalletTable
 from actors.services.npy import header_bytes, matrix_from_bytes, read_header
+from actors.services.vectors import DTYPES, vector_from_bytes, vector_header
 from actors.settings import load_settings
 from actors.wallet_policy import policy_from_toml
 from events.blocks import decode_genesis, genesis_hash
@@ -56,6 +57,18 @@ def npy(stack: ExitStack) -> Parse:
         assert read_header(header_bytes(header.element, 8, 8)).element == header.element
         assert matrix.dtype == np.dtype(header.element)
         return header
+
+    return read
+
+
+def vector(stack: ExitStack) -> Parse:
+    def read(data: bytes) -> object:
+        found = vector_from_bytes(data, "int32", 8)
+        assert found.shape == (8,)
+        assert not found.flags.writeable
+        assert found.dtype == np.dtype(DTYPES["int32"])
+        assert vector_from_bytes(vector_header("int32", 8) + found.tobytes(), "int32", 8).tolist() == found.tolist()
+        return found
 
     return read
 
@@ -120,6 +133,7 @@ def _required(value: Any) -> Any:
 
 PARSERS = (
     Parser(name="npy", make=npy, refusals=(BadInput,)),
+    Parser(name="vector", make=vector, refusals=(BadInput,)),
     Parser(name="genesis", make=genesis, refusals=(VerificationFailed, BadInput)),
     Parser(name="settings", make=settings, refusals=(BadInput,)),
     Parser(name="policy", make=policy, refusals=(AssayError,)),

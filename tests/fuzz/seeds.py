@@ -119,6 +119,9 @@ def _files() -> Iterator[Seed]:
     yield "npy", "bad-column-by-column", _npy(np.asfortranarray(np.zeros((2, 3), dtype=np.int8)))
     yield "npy", "bad-version-3", _npy(np.zeros((2, 2), dtype=np.int8)).replace(b"\x01\x00v", b"\x03\x00v", 1)
     yield "npy", "bad-long-header", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{"
+    yield "vector", "good-int32", _npy(np.arange(8, dtype=np.int32))
+    yield "vector", "bad-uint32", _npy(np.arange(8, dtype=np.uint32))
+    yield "vector", "bad-matrix", _npy(np.zeros((8, 1), dtype=np.int32))
     genesis = canonical(ground.genesis())
     yield "genesis", "good-story", genesis
     yield "genesis", "good-formatted", msgspec.json.format(canonical(samples.genesis()), indent=2)
@@ -270,7 +273,7 @@ def _messages() -> Iterator[Seed]:
     yield "chunk", "good-alone", b"0/1 " + BLOB
     yield "chunk", "bad-index", b"3/3 x\n-1/2 y\n\xc2\xb2/3 z"
     replies = {
-        "ready": Ready(),
+        "ready": Ready(walls=()),
         "progressed": Progressed(1, 2),
         "completed": Completed(root=digest(b"r"), digest=digest(b"d"), size=9),
         "failed": Failed(code=FailureCode.MEMORY, detail="too much"),
@@ -284,7 +287,7 @@ def _messages() -> Iterator[Seed]:
         memory_bytes=1, output_bytes=1, cpu_seconds=1,
     )  # fmt: skip
     yield "task", "good-job", encode_line(work)
-    yield "task", "bad-reply", encode_line(Ready())
+    yield "task", "bad-reply", encode_line(Ready(walls=()))
     yield "sandbox", "bad-end", b""
     yield (
         "live",
