@@ -20,14 +20,17 @@ KINDS = ("INBOX", "CHAIN", "FEED", "BLOBS")
 class Fault(Struct):
     """What was done. Times are of the monotonic clock; ``mended_s`` is when the last trace of it was removed.
 
-    ``recovery_s`` is from then to the next final block, ``pause_s`` the longest time without one around it.
+    ``until_final_s`` is from then to the next final block; ``recovery_s`` the same, but from the last mending, where
+    another fault of the servers was mended in between; ``pause_s`` the longest time without a final block around it.
     """
 
     kind: str
     target: str
+    of_servers: bool
     began_s: float
     mended_s: float = 0.0
     recovery_s: float = 0.0
+    until_final_s: float = 0.0
     pause_s: float = 0.0
 
 
@@ -66,7 +69,7 @@ class Menu:
 
     async def bring_about(self, kind: str) -> Fault:
         """A fault of the network, and what mends it."""
-        fault = Fault(kind, "", time.monotonic())
+        fault = Fault(kind, "", True, time.monotonic())
         self.faults.append(fault)
         fault.target = await self._kinds[kind]()
         fault.mended_s = time.monotonic()
@@ -81,7 +84,7 @@ class Menu:
         if self._devnet.pid(name) is None or self._random.random() >= 0.25:
             await self.kill_actor(name)
             return
-        fault = Fault("SIGSTOP of an actor", name, time.monotonic())
+        fault = Fault("SIGSTOP of an actor", name, False, time.monotonic())
         self.faults.append(fault)
         with contextlib.suppress(ProcessLookupError):
             self._devnet.signal(name, signal.SIGSTOP)
@@ -91,7 +94,7 @@ class Menu:
 
     async def kill_actor(self, name: str) -> Fault:
         """Until it is ready again."""
-        fault = Fault("kill -9 of an actor", name, time.monotonic())
+        fault = Fault("kill -9 of an actor", name, False, time.monotonic())
         self.faults.append(fault)
         await self._devnet.kill(name)
         await self._devnet.ready(name)

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from hashlib import sha256
-from itertools import pairwise
 from typing import Self
 
 import msgspec
@@ -119,13 +118,3 @@ class Pulse:
         if (failure := self.failure()) is not None:
             raise failure
         return self.heard[-1] if self.heard else 0.0
-
-    def next_after_s(self, moment: float) -> float:
-        """How long after a moment a block was final for the first time."""
-        return next((at for at in self.heard if at > moment), time.monotonic()) - moment
-
-    def longest_pause_s(self, since: float, until: float) -> float:
-        """The longest time between two final blocks that lies, in part at least, between two moments."""
-        times = [*self.heard, time.monotonic()]
-        touching = [after - before for before, after in pairwise(times) if before < until and after > since]
-        return max(touching, default=0.0)

@@ -33,6 +33,7 @@ from tests.faults.cluster import Cluster, SmallDisk
 from tests.faults.load import Load
 from tests.faults.menu import Fault, Menu
 from tests.faults.pulse import Pulse
+from tests.faults.recovery import measure
 from tests.faults.verdict import Verdict, export, judge, written
 
 OUTPUT = Path("build/faults.json")
@@ -155,6 +156,7 @@ async def run(
             await loading
             took_s = time.monotonic() - began
             late = await in_time(drained(watching, pulse, load), "events still wait")
+            drained_s = time.monotonic()
             late += await in_time(jobs_ended(watching, pulse), "jobs still run", JOBS_S)
             late += await in_time(written(devnet, pulse.height), "a node lacks blocks")
             telling.cancel()
@@ -165,9 +167,8 @@ async def run(
         stops = stopped(devnet)
         await devnet.stop()
         verdict = await asyncio.to_thread(judge, devnet, messages, directory / "log.ndjson", load.ledger, load.jobs)
+        measure(menu.faults, pulse.heard, drained_s)
         for fault in menu.faults:
-            fault.recovery_s = pulse.next_after_s(fault.mended_s)
-            fault.pause_s = pulse.longest_pause_s(fault.began_s, fault.mended_s + 1.0)
             fault.began_s, fault.mended_s = fault.began_s - began, fault.mended_s - began
         slowest_s = max(fault.recovery_s for fault in menu.faults)
         if slowest_s >= recovery_s:
@@ -202,20 +203,21 @@ def stopped(devnet: Devnet) -> list[str]:
 
 def show(report: Report) -> None:
     """The table."""
-    print(f"{'fault':<44}{'target':<34}{'at s':>8}{'for s':>8}{'recovery s':>12}{'longest pause s':>17}")
+    print(f"{'fault':<44}{'target':<38}{'at s':>8}{'for s':>8}{'recovery s':>12}{'until final s':>15}{'pause s':>9}")
     for fault in report.faults:
         print(
-            f"{fault.kind:<44}{fault.target:<34}{fault.began_s:>8.1f}{fault.mended_s - fault.began_s:>8.1f}"
-            f"{fault.recovery_s:>12.1f}{fault.pause_s:>17.1f}"
+            f"{fault.kind:<44}{fault.target:<38}{fault.began_s:>8.1f}{fault.mended_s - fault.began_s:>8.1f}"
+            f"{fault.recovery_s:>12.1f}{fault.until_final_s:>15.1f}{fault.pause_s:>9.1f}"
         )
     verdict = report.verdict
     kinds = sorted({fault.kind for fault in report.faults})
     print()
     for kind in kinds:
-        times = sorted(fault.recovery_s for fault in report.faults if fault.kind == kind)
+        chosen = [fault for fault in report.faults if fault.kind == kind]
+        times = sorted(fault.recovery_s for fault in chosen)
         print(
             f"{kind:<44}{len(times):>4} times, recovery median {times[len(times) // 2]:.1f} s, "
-            f"at most {times[-1]:.1f} s"
+            f"at most {times[-1]:.1f} s; until final at most {max(fault.until_final_s for fault in chosen):.1f} s"
         )
     print(
         f"\nseed {report.seed}: {len(report.faults)} faults in {report.seconds:.0f} s, "
@@ -226,7 +228,8 @@ def show(report: Report) -> None:
         f"lost {verdict.lost}, refused {verdict.refused}, duplicated {verdict.duplicated}, "
         f"divergent roots {verdict.divergent}\n"
         f"jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
-        f"slowest recovery {report.slowest_recovery_s:.1f} s; "
+        f"slowest recovery {report.slowest_recovery_s:.1f} s, "
+        f"longest time without a final block {max(fault.pause_s for fault in report.faults):.1f} s; "
         f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
         f"{', made anew: ' + ', '.join(report.copies_damaged) if report.copies_damaged else ''}"
     )
