@@ -69,7 +69,7 @@ def _pictures() -> Any:
             "width": 4,
             "height": 6,
             "channels": 3,
-            "kernel": [[1, 2, 1], [2, 4, 2], [1, 2, 1]],
+            "kernel": blur,
             "divisor": 16,
             "offset": 0,
         },
