@@ -45,6 +45,8 @@ CALM_S = 60.0
 JOBS_S = 180.0
 RECOVERY_S = 10.0
 DISK_MIB = 2_048
+# How the last words of an actor begin that could not reach a server for long enough; it is started again.
+AWAY = ("no NATS server answers", "JetStream does not answer", "no server leads the stream")
 
 # What happens, from the first fault to the last.
 Trouble = Callable[[Menu, Pulse], Awaitable[None]]
@@ -193,12 +195,18 @@ async def run(
 
 
 def stopped(devnet: Devnet) -> list[str]:
-    """What made an actor give up. Nothing here should."""
+    """What made an actor give up. Nothing here should, but that all servers are away while it starts."""
     found = []
     for name in devnet.plan.actors():
         lines = devnet.files.log_file(name).read_text(errors="replace").splitlines()
-        found += [f"{name}: {line[:300]}" for line in lines if "the actor stops" in line or "Traceback" in line]
+        found += [f"{name}: {line[:300]}" for line in lines if _is_the_end(line)]
     return found
+
+
+def _is_the_end(line: str) -> bool:
+    if line.startswith("error: "):
+        return not line.removeprefix("error: ").startswith(AWAY)
+    return "the actor stops" in line or "Traceback" in line
 
 
 def show(report: Report) -> None:
