@@ -3,8 +3,8 @@ node come to the same answer from the same state.
 
 The rules refuse an assignment for the same reasons (`projections.miners.cannot_take`); here they come in an order that
 explains best. A miner may take a job when it offers the service, has not had the job before, is among the miners that
-the job names (if it names any), is trusted by the chain's own terms (not banned, bonded), has a device with the memory
-that is asked for, asks no more than the escrow, and has a place free.
+the job names (if it names any), is trusted by the chain's own terms (not banned, bonded, attested), has a device
+with the memory that is asked for, asks no more than the escrow, and has a place free.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,10 +12,11 @@ from typing import Final, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
 
-from projections.bonds import standing_of
+from projections.bonds import attested_of, standing_of, unattested, untrustworthy
 from projections.miners import unit_price_of
 from schemas.events import Requirement
 from schemas.genesis import Trust
+from schemas.refusals import code_of
 from schemas.services import Work, service_of, units_of
 from schemas.state import (
     Assigned,
@@ -150,6 +151,13 @@ def _has_bond(wanted: Wanted, _address: str, miner: Miner) -> bool:
     return wanted.trust is UNSET or standing_of(miner).bond >= wanted.trust.min_bond
 
 
+def _is_attested(wanted: Wanted, address: str, miner: Miner) -> bool:
+    """Bans and bonds have been looked at before."""
+    if untrustworthy(wanted.trust, address, miner) is not None:
+        return False
+    return unattested(wanted.requirement, address, miner) is None
+
+
 def _has_memory(wanted: Wanted, _address: str, miner: Miner) -> bool:
     return memory_of(miner) >= wanted.requirement.memory_mib
 
@@ -167,6 +175,7 @@ _TESTS: Final[tuple[tuple[str, _Test], ...]] = (
     ("ALL_MINERS_EXCLUDED", _is_admitted),
     ("ALL_MINERS_BANNED", _is_free_of_bans),
     ("NO_MINER_WITH_BOND", _has_bond),
+    ("NO_MINER_ATTESTED", _is_attested),
     ("NO_MINER_WITH_MEMORY", _has_memory),
     ("PRICE_TOO_LOW", _is_affordable),
     ("ALL_MINERS_BUSY", _has_place),
@@ -197,6 +206,19 @@ def _no_bond(wanted: Wanted, miners: list[Entry]) -> str:
     return f"This chain asks miners to bond {needed} micro-ASY; of those that could do it one has bonded {highest}."
 
 
+def _not_attested(wanted: Wanted, miners: list[Entry]) -> str:
+    """The code of the best one's refusal, since the terms are several: points, grade, memory, speed."""
+    address, best = max(miners, key=lambda entry: attested_of(entry[1]).score)
+    found = attested_of(best)
+    refusal = untrustworthy(wanted.trust, address, best) or unattested(wanted.requirement, address, best)
+    if refusal is None:
+        raise AssertionError(f"miner {address} is attested and was turned down")
+    return (
+        f"{code_of(refusal)}: of the {len(miners)} miners that could do it, the best has {found.score} points, grade "
+        f"{found.grade}, {found.memory_mib} MiB and {found.performance} giga-operations per second."
+    )
+
+
 def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
     largest = max(memory_of(miner) for _, miner in miners)
     return f"The job asks for {wanted.requirement.memory_mib} MiB on one device; the largest offered has {largest} MiB."
@@ -219,6 +241,7 @@ _SENTENCES: Final[dict[str, Callable[[Wanted, list[Entry]], str]]] = {
     "ALL_MINERS_EXCLUDED": _all_excluded,
     "ALL_MINERS_BANNED": _all_banned,
     "NO_MINER_WITH_BOND": _no_bond,
+    "NO_MINER_ATTESTED": _not_attested,
     "NO_MINER_WITH_MEMORY": _no_memory,
     "PRICE_TOO_LOW": _too_cheap,
     "ALL_MINERS_BUSY": _all_busy,

@@ -21,6 +21,8 @@ from projections.proofs import state_bundle
 from schemas.messages import Problem, ProofBundle, QueryAnswer, QueryRefused
 from schemas.queries import (
     AccountQuestion,
+    AttestationAnswer,
+    AttestationQuestion,
     BlockQuestion,
     BlocksQuestion,
     EventQuestion,
@@ -70,6 +72,7 @@ class Queries:
             "events": self._rows(EventsQuestion, lambda db, q: rows.events(db, q.address, q.limit, q.cursor)),
             "miner": self._rows(MinerQuestion, lambda db, q: rows.miner(db, q.miner)),
             "miners": self._rows(MinersQuestion, lambda db, q: rows.miners(db, q.limit, q.cursor)),
+            "attestation": self._handler(AttestationQuestion, self._attestation),
             "status": self._rows(Question, lambda db, _: rows.status(db, self._node.genesis)),
             "genesis": self._rows(Question, lambda _, __: self._node.genesis),
             "receipt": self._handler(JobQuestion, self._receipt),
@@ -125,6 +128,16 @@ class Queries:
         receipt, inclusion = await self._node.read_model.read(lambda db: rows.receipt(db, question.job))
         height, settlement = self._state_proof(f"job/{question.job}")
         return height, ReceiptAnswer(receipt=receipt, inclusion=inclusion, settlement=settlement)
+
+    async def _attestation(self, question: AttestationQuestion) -> _At:
+        chain = self._node.chain
+        found = chain.state.attestation(question.miner)
+        if found is None:
+            raise NotFound(
+                f"{question.miner} has claimed no GPUs",
+                hint="A miner claims them when it starts; on some chains it need not.",
+            )
+        return chain.height, AttestationAnswer(address=question.miner, attestation=found)
 
     async def _proof(self, question: ProofQuestion) -> _At:
         key, event = question.key, question.event

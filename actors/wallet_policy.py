@@ -15,10 +15,15 @@ from events.errors import BadInput
 from events.keys import is_address
 from schemas.events import (
     EVENT_TYPES,
+    AttestationClaimed,
     Body,
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
+    ExamRevealed,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -191,9 +196,11 @@ def cost_of(body: Body, gas: int) -> int:
             return fee
         case BondDeposited():
             return body.amount + fee
-        case MinerRegistered() | BondUnlocked() | BondWithdrawn():
+        case MinerRegistered() | BondUnlocked() | BondWithdrawn() | AttestationClaimed():
             return fee
         case JobCancelled() | JobAssigned() | JobCommitted() | JobRevealed():
+            return fee
+        case ExamOpened() | ExamCommitted() | ExamRevealed() | ExamJudged():
             return fee
         case JobSettled() | JobFailed() | JobRefunded():
             return fee

@@ -6,6 +6,7 @@ Bond and unlocked coins are slashed alike, so unlocking is no way out once a wro
 has unfinished jobs, or is banned, cannot take coins out.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -13,23 +14,39 @@ from msgspec import UNSET, UnsetType
 
 from projections.payments import add_balance, change_supply
 from projections.state import Context, Draft, View
-from schemas.events import BondDeposited, BondUnlocked, BondWithdrawn
+from schemas.events import BondDeposited, BondUnlocked, BondWithdrawn, Requirement
 from schemas.genesis import Trust
 from schemas.refusals import (
     Banned,
     BondInUse,
     BondLocked,
     BondTooLow,
+    GradeTooLow,
     InsufficientBalance,
     InsufficientBond,
+    NotAttested,
     NotEnabled,
+    PerformanceTooLow,
     Refusal,
+    RequirementNotMet,
     UnknownMiner,
 )
-from schemas.state import Miner, Standing
+from schemas.state import Attested, Miner, Standing
 from schemas.values import MAX_SAFE_INTEGER
 
 NEW: Final = Standing()
+UNATTESTED: Final = Attested(score=0, grade="C")
+GRADES: Final = ("C", "M", "H")
+
+
+def first_repeated(entries: Iterable[str]) -> str | None:
+    """The first entry that came before."""
+    seen = set()
+    for entry in entries:
+        if entry in seen:
+            return entry
+        seen.add(entry)
+    return None
 
 
 def trust_of(view: View) -> Trust | None:
@@ -41,6 +58,12 @@ def trust_of(view: View) -> Trust | None:
 def standing_of(miner: Miner) -> Standing:
     """That of a miner of which nothing is known yet is empty."""
     return NEW if miner.standing is UNSET else miner.standing
+
+
+def attested_of(miner: Miner) -> Attested:
+    """That of a miner that has claimed nothing is worth nothing."""
+    found = standing_of(miner).attested
+    return UNATTESTED if isinstance(found, UnsetType) else found
 
 
 def put_standing(draft: Draft, address: str, miner: Miner, standing: Standing) -> None:
@@ -57,6 +80,23 @@ def untrustworthy(trust: Trust | UnsetType, address: str, miner: Miner) -> Refus
         return Banned(miner=address, wrong=standing.wrong)
     if standing.bond < trust.min_bond:
         return BondTooLow(miner=address, needed=trust.min_bond, available=standing.bond)
+    found = attested_of(miner)
+    if found.score < trust.min_score:
+        return NotAttested(miner=address, needed=trust.min_score, score=found.score)
+    if found.memory_mib < trust.min_memory_mib:
+        return RequirementNotMet(miner=address, needed_mib=trust.min_memory_mib, available_mib=found.memory_mib)
+    if found.performance < trust.min_performance:
+        return PerformanceTooLow(miner=address, needed=trust.min_performance, available=found.performance)
+    return None
+
+
+def unattested(requirement: Requirement, address: str, miner: Miner) -> Refusal | None:
+    """Why the miner's attestation is not what a job asks for."""
+    found = attested_of(miner)
+    if not isinstance(requirement.score, UnsetType) and found.score < requirement.score:
+        return NotAttested(miner=address, needed=requirement.score, score=found.score)
+    if not isinstance(requirement.grade, UnsetType) and GRADES.index(found.grade) < GRADES.index(requirement.grade):
+        return GradeTooLow(miner=address, needed=requirement.grade, grade=found.grade)
     return None
 
 

@@ -13,6 +13,8 @@ from events.envelope import SignedEvent
 from projections.execute import Executed
 from schemas.blocks import Applied, Outcome, TimerFired
 from schemas.events import (
+    ExamJudged,
+    ExamOpened,
     JobAssigned,
     JobCancelled,
     JobCommitted,
@@ -70,6 +72,10 @@ class Concerns:
             return Concern((event.sender,))
         if isinstance(event, TransferSent):
             return Concern((event.sender, event.to))
+        if isinstance(event, ExamOpened):
+            return Concern(tuple(dict.fromkeys((event.sender, *event.miners))))
+        if isinstance(event, ExamJudged):
+            return Concern(tuple(dict.fromkeys((event.sender, event.verdict.miner))))
         if isinstance(event, JobSubmitted):
             self._parties[signed.id] = (event.sender,)
             return Concern((event.sender,), (), signed.id)

@@ -15,15 +15,20 @@ from msgspec import Struct
 from events.canonical import canonical
 from events.envelope import SignedEvent
 from events.merkle import root_of_hashes
-from projections import bonds, jobs, miners, payments
+from projections import bonds, exams, jobs, miners, payments
 from projections.state import Context, Draft, State, View
 from projections.timers import fire
 from schemas.blocks import Applied, Failed, Outcome
 from schemas.events import (
+    AttestationClaimed,
     Body,
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
+    ExamRevealed,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -68,6 +73,11 @@ ACTIONS: Final[Mapping[type[Body], Action]] = MappingProxyType(
         BondDeposited: Action(2_000, bonds.bond_deposited),
         BondUnlocked: Action(2_000, bonds.bond_unlocked),
         BondWithdrawn: Action(2_000, bonds.bond_withdrawn),
+        AttestationClaimed: Action(20_000, exams.attestation_claimed),
+        ExamOpened: Action(10_000, exams.exam_opened, free=True),
+        ExamCommitted: Action(5_000, exams.exam_committed, free=True),
+        ExamRevealed: Action(5_000, exams.exam_revealed, free=True),
+        ExamJudged: Action(10_000, exams.exam_judged, free=True),
         JobSubmitted: Action(10_000, jobs.job_submitted),
         JobAssigned: Action(5_000, jobs.job_assigned, free=True),
         JobCommitted: Action(5_000, jobs.job_committed, free=True),

@@ -11,8 +11,8 @@
 import msgspec
 
 from events.receipts import receipt_digest, receipt_signature_holds
-from projections.bonds import count, punish
-from projections.miners import cannot_take, change_counters, first_repeated, price_of
+from projections.bonds import count, first_repeated, punish
+from projections.miners import cannot_take, change_counters, price_of
 from projections.payments import add_balance, change_supply
 from projections.receipts import receipt_of
 from projections.state import Context, Draft

@@ -1,11 +1,10 @@
 """Rules of miners: registration, whether one can take a job, and its counters."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from projections.bonds import untrustworthy
+from projections.bonds import first_repeated, unattested, untrustworthy
 from projections.state import Context, Draft, View
 from schemas.events import MinerRegistered
 from schemas.refusals import (
@@ -20,16 +19,6 @@ from schemas.refusals import (
 from schemas.services import service_of, units_of
 from schemas.state import Job, Miner
 from schemas.values import MAX_SAFE_INTEGER
-
-
-def first_repeated(entries: Iterable[str]) -> str | None:
-    """The first entry that came before."""
-    seen = set()
-    for entry in entries:
-        if entry in seen:
-            return entry
-        seen.add(entry)
-    return None
 
 
 def miner_registered(draft: Draft, event: MinerRegistered, context: Context, event_id: str) -> Refusal | None:
@@ -76,6 +65,8 @@ def cannot_take(view: View, job_id: str, job: Job, address: str) -> Refusal | No
         return MinerExcluded(job=job_id, miner=address)
     if unit_price_of(miner, service_of(job.work)) is None:
         return ServiceNotOffered(miner=address, service=service_of(job.work))
+    if (refusal := unattested(job.requirement, address, miner)) is not None:
+        return refusal
     memory_mib = max((device.memory_mib for device in miner.devices), default=0)
     if memory_mib < job.requirement.memory_mib:
         return RequirementNotMet(miner=address, needed_mib=job.requirement.memory_mib, available_mib=memory_mib)

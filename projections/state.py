@@ -20,7 +20,7 @@ from projections import tree
 from projections.deadlines import Deadlines, deadline_of
 from schemas.genesis import Genesis, Parameters
 from schemas.messages import StateProof
-from schemas.state import Account, Assigned, Committed, Job, Miner, Record, Revealed, Supply
+from schemas.state import Account, Assigned, Attestation, Committed, Job, Miner, Record, Revealed, Supply
 from schemas.values import MAX_SAFE_INTEGER
 
 SUPPLY_KEY: Final = "supply"
@@ -44,6 +44,7 @@ class State:
         self.accounts: Final[dict[str, Account]] = {}
         self.jobs: Final[dict[str, Job]] = {}
         self._miners: dict[str, Miner] = {}
+        self._attestations: Final[dict[str, Attestation]] = {}
         self._unfinished: Final[dict[str, Job]] = {}
         self._supply = supply
         self._deadlines = Deadlines(self._unfinished)
@@ -80,6 +81,8 @@ class State:
                 jobs.append((record.submitted_height, name))
             elif isinstance(record, Miner):
                 state._miners[name] = record
+            elif isinstance(record, Attestation):
+                state._attestations[name] = record
             else:
                 supply = record
             path, value_hash = _tree_entry((key, value))
@@ -94,10 +97,19 @@ class State:
 
     def rows(self) -> Iterator[tuple[str, bytes]]:
         """Every key with its record's canonical bytes, sorted by key."""
-        for kind, records in (("account", self.accounts), ("job", self.jobs), ("miner", self._miners)):
+        for kind, records in self._by_kind().items():
             for name in sorted(records):
                 yield f"{kind}/{name}", canonical(records[name])
         yield SUPPLY_KEY, canonical(self._supply)
+
+    def _by_kind(self) -> dict[str, Mapping[str, Record]]:
+        """The records by name, by the first part of their keys, which ascend."""
+        return {
+            "account": self.accounts,
+            "attestation": self._attestations,
+            "job": self.jobs,
+            "miner": self._miners,
+        }
 
     def root(self) -> str:
         """The state root, hexadecimal."""
@@ -112,6 +124,13 @@ class State:
 
     def miner(self, address: str) -> Miner | None:
         return self._miners.get(address)
+
+    def attestation(self, address: str) -> Attestation | None:
+        return self._attestations.get(address)
+
+    def attestations(self) -> Mapping[str, Attestation]:
+        """Of all miners that ever claimed GPUs."""
+        return MappingProxyType(self._attestations)
 
     def supply(self) -> Supply:
         return self._supply
@@ -148,6 +167,7 @@ class State:
         if draft.miners_changed:
             merged = {**self._miners, **draft.miners_changed}
             self._miners = merged if len(merged) == len(self._miners) else dict(sorted(merged.items()))
+        self._attestations.update(draft.attestations_changed)
         self.jobs.update(draft.jobs_changed)
         self._note_jobs(sorted(draft.jobs_changed))
 
@@ -173,7 +193,7 @@ class State:
 
     def _value(self, key: str) -> bytes:
         kind, _, name = key.partition("/")
-        records: dict[str, Mapping[str, Record]] = {"account": self.accounts, "job": self.jobs, "miner": self._miners}
+        records = self._by_kind()
         return canonical(records[kind][name] if kind in records else self._supply)
 
     def check_conservation(self) -> None:
@@ -207,6 +227,7 @@ class Draft:
         self.accounts: Final[dict[str, Account]] = {}
         self.jobs_changed: Final[dict[str, Job]] = {}
         self.miners_changed: Final[dict[str, Miner]] = {}
+        self.attestations_changed: Final[dict[str, Attestation]] = {}
         self.tree: tree.Node = None
         self._before: Final = state.accounts
         self._supply: Supply = state.supply()
@@ -221,6 +242,13 @@ class Draft:
 
     def miner(self, address: str) -> Miner | None:
         return self.miners_changed.get(address) or self.state.miner(address)
+
+    def attestation(self, address: str) -> Attestation | None:
+        return self.attestations_changed.get(address) or self.state.attestation(address)
+
+    def attestations(self) -> Mapping[str, Attestation]:
+        """Of all miners that ever claimed GPUs, sorted by address."""
+        return dict(sorted({**self.state.attestations(), **self.attestations_changed}.items()))
 
     def supply(self) -> Supply:
         return self._supply
@@ -248,6 +276,9 @@ class Draft:
     def put_miner(self, address: str, miner: Miner) -> None:
         self.miners_changed[address] = miner
 
+    def put_attestation(self, address: str, attestation: Attestation) -> None:
+        self.attestations_changed[address] = attestation
+
     def put_supply(self, supply: Supply) -> None:
         self._supply = supply
 
@@ -266,6 +297,7 @@ class Draft:
             rows = {f"account/{name}": canonical(account) for name, account in self.accounts.items()}
             rows.update((f"job/{name}", canonical(job)) for name, job in self.jobs_changed.items())
             rows.update((f"miner/{name}", canonical(miner)) for name, miner in self.miners_changed.items())
+            rows.update((f"attestation/{name}", canonical(each)) for name, each in self.attestations_changed.items())
             if self._supply is not self.state.supply():
                 rows[SUPPLY_KEY] = canonical(self._supply)
             key_hash = tree.key_hash
@@ -296,6 +328,7 @@ View = State | Draft
 _REPLAY: Final = "Delete the file and replay the log."
 _decoders: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     "account": msgspec.json.Decoder(Account),
+    "attestation": msgspec.json.Decoder(Attestation),
     "job": msgspec.json.Decoder(Job),
     "miner": msgspec.json.Decoder(Miner),
     "supply": msgspec.json.Decoder(Supply),

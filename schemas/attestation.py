@@ -123,15 +123,31 @@ class ExamAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     memory_root: Digest | UnsetType = UNSET
 
 
+class ExamOpening(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Digest and size of the blob with a GPU's challenged rows, and, where memory was filled, of that with its labels.
+    Both lie under the miner's address."""
+
+    gpu: GpuId
+    rows: Digest
+    size: Count
+    fill: Digest | UnsetType = UNSET
+    fill_size: Count | UnsetType = UNSET
+
+
+ExamCause = Literal["first", "periodic", "spot", "drift"]
 ExamResult = Literal["right", "wrong", "malformed", "absent", "late"]
 Lane = Literal["listed", "plausible", "unknown", "implausible"]
+Grade = Annotated[
+    Literal["C", "M", "H"], Meta(description="C claimed, M measured by an exam, H rooted in the hardware")
+]
+Points = Annotated[int, Meta(ge=0, le=100)]
 
 
 class GpuVerdict(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A coordinator's finding on one GPU.
 
     ``device`` says where its PCI ids, name and abilities stand by the lists, ``expected`` the rate that such a card
-    reaches in the exam (0 where the lists do not know), ``memory_mib`` what was shown to be filled. ``hardware``: a
+    at least reaches in the exam (0 for a processor), ``memory_mib`` what was shown to be filled. ``hardware``: a
     confidential-computing report is bound to the miner's key.
     """
 

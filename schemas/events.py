@@ -8,6 +8,16 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schemas.attestation import (
+    MAX_GPUS,
+    ExamAnswer,
+    ExamCause,
+    ExamOpening,
+    ExamVerdict,
+    Grade,
+    HostEvidence,
+    Points,
+)
 from schemas.services import Work
 from schemas.values import (
     Address,
@@ -83,10 +93,13 @@ class MinerRegistered(Body, frozen=True, tag="miner.registered", tag_field="type
 
 
 class Requirement(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What the miner must have: memory of one device, and, where given, being one of ``miners``."""
+    """What the miner must have: memory of one device, and, where given, being one of ``miners``, an attestation of
+    ``score`` points or more, and of ``grade`` or better (C, M, H)."""
 
     memory_mib: Annotated[int, Meta(ge=0, le=16_777_216)]
     miners: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    score: Points | UnsetType = UNSET
+    grade: Grade | UnsetType = UNSET
 
 
 class BondDeposited(Body, frozen=True, tag="bond.deposited", tag_field="type"):
@@ -103,6 +116,42 @@ class BondUnlocked(Body, frozen=True, tag="bond.unlocked", tag_field="type"):
 
 class BondWithdrawn(Body, frozen=True, tag="bond.withdrawn", tag_field="type"):
     """The sender takes what it has unlocked and has waited for."""
+
+
+class AttestationClaimed(Body, frozen=True, tag="attestation.claimed", tag_field="type"):
+    """The sender, a miner, says what its host shows of itself and its GPUs. Said again, it replaces what was said
+    before; where the GPUs are others, they have yet to be examined."""
+
+    evidence: HostEvidence
+
+
+class ExamOpened(Body, frozen=True, tag="exam.opened", tag_field="type"):
+    """A coordinator examines these miners, all of them at the same time. The exam's id is that of this event, its seed
+    the hash of the block that holds it, its shape that of the genesis."""
+
+    miners: Annotated[tuple[Address, ...], Meta(min_length=1, max_length=512)]
+    cause: ExamCause
+
+
+class ExamCommitted(Body, frozen=True, tag="exam.committed", tag_field="type"):
+    """A miner binds itself to its answers, one per GPU that has one."""
+
+    exam: Digest
+    answers: Annotated[tuple[ExamAnswer, ...], Meta(min_length=1, max_length=MAX_GPUS)]
+
+
+class ExamRevealed(Body, frozen=True, tag="exam.revealed", tag_field="type"):
+    """The blobs with the challenged rows can be fetched. The rows are named by the hash of the block that holds the
+    miner's exam.committed."""
+
+    exam: Digest
+    openings: Annotated[tuple[ExamOpening, ...], Meta(min_length=1, max_length=MAX_GPUS)]
+
+
+class ExamJudged(Body, frozen=True, tag="exam.judged", tag_field="type"):
+    """A coordinator's verdict on one miner, from which its score follows."""
+
+    verdict: ExamVerdict
 
 
 class JobSubmitted(Body, frozen=True, tag="job.submitted", tag_field="type"):
@@ -177,6 +226,11 @@ Event = (
     | BondDeposited
     | BondUnlocked
     | BondWithdrawn
+    | AttestationClaimed
+    | ExamOpened
+    | ExamCommitted
+    | ExamRevealed
+    | ExamJudged
     | JobSubmitted
     | JobAssigned
     | JobCommitted
@@ -205,6 +259,11 @@ EVENT_TYPES: tuple[type[Body], ...] = (
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
+    AttestationClaimed,
+    ExamOpened,
+    ExamCommitted,
+    ExamRevealed,
+    ExamJudged,
     JobSubmitted,
     JobAssigned,
     JobCommitted,

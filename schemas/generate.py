@@ -31,6 +31,8 @@ from schemas.messages import (
 from schemas.queries import (
     AccountAnswer,
     AccountQuestion,
+    AttestationAnswer,
+    AttestationQuestion,
     BlockAnswer,
     BlockQuestion,
     BlocksAnswer,
@@ -56,7 +58,7 @@ from schemas.queries import (
 )
 from schemas.receipts import Receipt, SignedReceipt
 from schemas.refusals import HINTS, REFUSALS, AnyRefusal
-from schemas.state import Account, Job, Miner, Supply
+from schemas.state import Account, Attestation, Job, Miner, Supply
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _PREFIX: Final = "#/$defs/"
@@ -76,6 +78,7 @@ QUERIES: Final[Mapping[str, tuple[Any, Any]]] = {
     "proof": (ProofQuestion, ProofBundle),
     "miner": (MinerQuestion, MinerEntry),
     "miners": (MinersQuestion, MinersAnswer),
+    "attestation": (AttestationQuestion, AttestationAnswer),
     "status": (Question, StatusAnswer),
     "genesis": (Question, Genesis),
 }
@@ -114,6 +117,7 @@ _RECORDS: Final[Mapping[str, Any]] = {
     "account": Account,
     "supply": Supply,
     "miner": Miner,
+    "attestation": Attestation,
     "job": Job,
 }
 
@@ -126,7 +130,7 @@ _UNSIGNED: Final = {
 }
 _STATE_RECORD: Final = {
     "description": "The state's record under `key`.",
-    "anyOf": [{"$ref": f"{_PREFIX}{record.__name__}"} for record in (Account, Job, Miner, Supply)],
+    "anyOf": [{"$ref": f"{_PREFIX}{record.__name__}"} for record in (Account, Attestation, Job, Miner, Supply)],
 }
 _HINTS: Final[Mapping[str, str]] = {record.__name__: HINTS[str(record.__struct_config__.tag)] for record in REFUSALS}
 

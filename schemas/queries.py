@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from schemas.blocks import Commit, Header, Outcome
 from schemas.messages import ProofBundle
 from schemas.receipts import SignedReceipt
-from schemas.state import Account, Job, Miner, Supply
+from schemas.state import Account, Attestation, Job, Miner, Supply
 from schemas.values import Address, ChainId, Count, Digest, Height, Nonce, TimeMs
 
 MAX_PAGE = 500
@@ -23,7 +23,7 @@ AddressCursor = Address
 Page = Annotated[int, Meta(ge=1, le=MAX_PAGE, description="entries wanted at most")]
 SituationName = Annotated[str, Meta(pattern=r"^(open|assigned|committed|revealed|settled|refunded|cancelled)\Z")]
 StateKey = Annotated[
-    str, Meta(pattern=r"^(account/[UM][A-Z2-7]{55}|miner/[UM][A-Z2-7]{55}|job/[0-9a-f]{64}|supply)\Z", max_length=128)
+    str, Meta(pattern=r"^((account|attestation|miner)/[UM][A-Z2-7]{55}|job/[0-9a-f]{64}|supply)\Z", max_length=128)
 ]
 
 
@@ -93,6 +93,12 @@ class ProofQuestion(Question, frozen=True):
 
 class MinerQuestion(Question, frozen=True):
     """``miner``."""
+
+    miner: Address
+
+
+class AttestationQuestion(Question, frozen=True):
+    """``attestation``: what a miner has claimed of its host, and what exams found."""
 
     miner: Address
 
@@ -202,6 +208,13 @@ class ReceiptAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class MinerEntry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     address: Address
     miner: Miner
+
+
+class AttestationAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The record that a miner's score follows from."""
+
+    address: Address
+    attestation: Attestation
 
 
 class MinersAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -236,6 +236,63 @@ class BondLocked(Refusal, frozen=True, tag="BOND_LOCKED"):
     now_ms: TimeMs
 
 
+class NotAttested(Refusal, frozen=True, tag="NOT_ATTESTED"):
+    """The miner's attestation has too few points."""
+
+    miner: Address
+    needed: Count
+    score: Count
+
+
+class GradeTooLow(Refusal, frozen=True, tag="GRADE_TOO_LOW"):
+    miner: Address
+    needed: str
+    grade: str
+
+
+class PerformanceTooLow(Refusal, frozen=True, tag="PERFORMANCE_TOO_LOW"):
+    """In giga-operations per second, of the miner's slowest GPU."""
+
+    miner: Address
+    needed: Count
+    available: Count
+
+
+class NothingClaimed(Refusal, frozen=True, tag="NOTHING_CLAIMED"):
+    """The miner has said nothing of its GPUs that could be examined."""
+
+    miner: Address
+
+
+class ExamUnderway(Refusal, frozen=True, tag="EXAM_UNDERWAY"):
+    miner: Address
+    exam: Digest
+
+
+class UnknownExam(Refusal, frozen=True, tag="UNKNOWN_EXAM"):
+    """The miner is not in this exam, or not any more."""
+
+    miner: Address
+    exam: Digest
+
+
+class WrongExamStage(Refusal, frozen=True, tag="WRONG_EXAM_STAGE"):
+    exam: Digest
+    stage: str
+
+
+class ExamOver(Refusal, frozen=True, tag="EXAM_OVER"):
+    exam: Digest
+    deadline_ms: TimeMs
+    now_ms: TimeMs
+
+
+class WrongAnswers(Refusal, frozen=True, tag="WRONG_ANSWERS"):
+    """Answers, openings or verdicts do not fit the GPUs that the miner has claimed, or each other."""
+
+    detail: str
+
+
 AnyRefusal = (
     NotCanonical
     | Malformed
@@ -279,6 +336,15 @@ AnyRefusal = (
     | InsufficientBond
     | BondInUse
     | BondLocked
+    | NotAttested
+    | GradeTooLow
+    | PerformanceTooLow
+    | NothingClaimed
+    | ExamUnderway
+    | UnknownExam
+    | WrongExamStage
+    | ExamOver
+    | WrongAnswers
 )
 REFUSALS: Final[tuple[type[Refusal], ...]] = get_args(AnyRefusal)
 
@@ -331,4 +397,13 @@ HINTS: Final[dict[str, str]] = {
     "INSUFFICIENT_BOND": "Ask for no more than what is bonded.",
     "BOND_IN_USE": "Wait until the miner's jobs have ended; capacity 0 takes no new ones.",
     "BOND_LOCKED": "Wait until the named time.",
+    "NOT_ATTESTED": "Ask `assay miner explain` what the miner's points lack, or choose another miner.",
+    "GRADE_TOO_LOW": "Choose a miner of the grade, or ask for less.",
+    "PERFORMANCE_TOO_LOW": "Choose a faster miner.",
+    "NOTHING_CLAIMED": "The miner has to say `attestation.claimed` first.",
+    "EXAM_UNDERWAY": "Wait for the verdict of the exam that the miner is in.",
+    "UNKNOWN_EXAM": "Look at the miner's attestation: it names the exam that the miner is in.",
+    "WRONG_EXAM_STAGE": "Commit first, then reveal, each once; the verdict comes last.",
+    "EXAM_OVER": "Too late; the exam counts as not answered, and another follows.",
+    "WRONG_ANSWERS": "Say one entry for each GPU of the claim, by its id, in its order.",
 }

@@ -1,12 +1,25 @@
 """The records of the ledger's state, which the state root commits to.
 
-The state is a map from a key to one such record: ``account/<address>``, ``job/<id>``, ``miner/<address>``, ``supply``.
+The state is a map from a key to one such record: ``account/<address>``,
+``attestation/<address>``, ``job/<id>``, ``miner/<address>``, ``supply``.
 """
 
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from schemas.attestation import (
+    MAX_GPUS,
+    ExamAnswer,
+    ExamCause,
+    ExamOpening,
+    ExamShape,
+    ExamVerdict,
+    Grade,
+    HostEvidence,
+    Memory,
+    Points,
+)
 from schemas.events import Device, Offer, Reason, Requirement
 from schemas.services import Work
 from schemas.values import Address, Amount, Count, Digest, DurationMs, Height, Name, Nonce, Signature, TimeMs
@@ -33,12 +46,24 @@ class Supply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     bonded: Amount | UnsetType = UNSET
 
 
+class Attested(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The sum of a miner's attestation: that of its worst GPU. ``performance`` is in giga-operations per second, and 0
+    like ``memory_mib`` until an exam was passed."""
+
+    score: Points
+    grade: Grade
+    memory_mib: Memory = 0
+    performance: Count = 0
+    examined_ms: TimeMs | UnsetType = UNSET
+
+
 class Standing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a miner is worth to others: its results, and its bond.
 
     Of the results that it committed to (``submitted``), ``on_time`` were revealed in time and ``verified`` were right;
     ``late`` counts the deadlines that it missed, ``wrong`` its wrong results. ``unlocked`` of the coins that it bonded
-    can be withdrawn from ``withdrawable_ms`` on; ``bond`` are the others. ``slashed`` was burned.
+    can be withdrawn from ``withdrawable_ms`` on; ``bond`` are the others. ``slashed`` was burned. ``attested`` is
+    absent until the miner has claimed GPUs.
     """
 
     submitted: Count = 0
@@ -51,6 +76,61 @@ class Standing(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     unlocked: Amount = 0
     withdrawable_ms: TimeMs = 0
     slashed: Amount = 0
+    attested: Attested | UnsetType = UNSET
+
+
+class ExamCommitment(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A miner's answers. Which rows it has to open follows from the hash of the block at ``committed_height``."""
+
+    answers: Annotated[tuple[ExamAnswer, ...], Meta(max_length=MAX_GPUS)]
+    committed_ms: TimeMs
+    committed_height: Height
+
+
+class Examination(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An exam that a miner is in: it has to commit, and then to reveal, until ``deadline_ms``, and waits for the
+    verdict once there are ``openings``. Its seed is the hash of the block at ``opened_height``; ``exam`` is the id of
+    the event that opened it."""
+
+    exam: Digest
+    cause: ExamCause
+    shape: ExamShape
+    opened_ms: TimeMs
+    opened_height: Height
+    deadline_ms: TimeMs
+    commitment: ExamCommitment | UnsetType = UNSET
+    openings: Annotated[tuple[ExamOpening, ...], Meta(max_length=MAX_GPUS)] | UnsetType = UNSET
+
+
+class Examined(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The last verdict. ``performance`` has a GPU's giga-operations per second, from the block times of the exam's
+    opening and its answer, in the order of the verdict; 0 where the result is not right. ``duration_ms`` is the time
+    between these blocks. ``shared`` has the GPUs that another miner had claimed before and has shown to have.
+    """
+
+    verdict: ExamVerdict
+    cause: ExamCause
+    coordinator: Address
+    opened_ms: TimeMs
+    judged_ms: TimeMs
+    judged_height: Height
+    duration_ms: Count
+    performance: Annotated[tuple[Count, ...], Meta(max_length=MAX_GPUS)]
+    shared: Annotated[tuple[str, ...], Meta(max_length=MAX_GPUS)] = ()
+
+
+class Attestation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a miner says of its host, and what exams found. ``since_ms`` is when it first claimed just these GPUs; its
+    score follows from this record alone (`projections.attestation`). ``previous`` is the slowest GPU's performance in
+    the exam before the last one."""
+
+    evidence: HostEvidence
+    since_ms: TimeMs
+    claimed_ms: TimeMs
+    claimed_height: Height
+    examination: Examination | UnsetType = UNSET
+    examined: Examined | UnsetType = UNSET
+    previous: Count = 0
 
 
 class Miner(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -171,7 +251,7 @@ class Job(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     situation: Situation
 
 
-Record = Account | Supply | Miner | Job
+Record = Account | Supply | Miner | Attestation | Job
 
 
 def situation_of(job: Job) -> str:

@@ -13,11 +13,11 @@ from schemas.messages import ProofBundle
 from schemas.queries import ProofQuestion
 
 _EVENT: Final = re.compile(r"[0-9a-f]{64}")
-_KEY: Final = re.compile(r"(account|miner)/[UM][A-Z2-7]{55}|job/[0-9a-f]{64}|supply")
+_KEY: Final = re.compile(r"(account|attestation|miner)/[UM][A-Z2-7]{55}|job/[0-9a-f]{64}|supply")
 
 
 async def proof(
-    what: Annotated[str, Parameter(help="The id of an event, or account/…, job/…, miner/… or supply.")],
+    what: Annotated[str, Parameter(help="The id of an event, or account/…, attestation/…, job/…, miner/… or supply.")],
     /,
     *,
     network: Network = NETWORK,
@@ -32,7 +32,7 @@ async def proof(
     else:
         raise BadInput(
             f"{what[:80]!r} is nothing that can be proved",
-            hint="Name the id of an event, or account/ADDRESS, job/ID, miner/ADDRESS or supply.",
+            hint="Name the id of an event, or account/ADDRESS, attestation/ADDRESS, job/ID, miner/ADDRESS or supply.",
         )
     async with connect(network) as line:
         bundle = await line.ask("proof", question, ProofBundle)

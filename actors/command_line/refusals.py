@@ -5,6 +5,7 @@ from actors.command_line.output import asy
 from schemas.refusals import (
     BondLocked,
     BondTooLow,
+    ExamOver,
     FaucetLimit,
     GasPriceTooLow,
     InsufficientBalance,
@@ -13,13 +14,16 @@ from schemas.refusals import (
     NonceGap,
     NonceTooFar,
     NonceTooLow,
+    NotAttested,
     NotCanonical,
     NotYourJob,
+    PerformanceTooLow,
     PriceAboveEscrow,
     Refusal,
     SelfTransfer,
     TimeoutTooLong,
     UnknownJob,
+    WrongAnswers,
     WrongShape,
     WrongSituation,
 )
@@ -28,10 +32,16 @@ from schemas.refusals import (
 def reason(refusal: Refusal) -> str:
     """Why, with the numbers; empty where the code says it all."""
     match refusal:
-        case NotCanonical() | Malformed() | WrongShape():
+        case NotCanonical() | Malformed() | WrongShape() | WrongAnswers():
             return refusal.detail
         case InsufficientBalance():
             return f"it needs {asy(refusal.needed)}, and {asy(refusal.available)} are there"
+        case NotAttested():
+            return f"its attestation has {refusal.score} points, {refusal.needed} are asked for"
+        case PerformanceTooLow():
+            return f"{refusal.needed} giga-operations per second are asked for, it reached {refusal.available}"
+        case ExamOver():
+            return f"the exam was over {duration(refusal.now_ms - refusal.deadline_ms)} before"
         case InsufficientBond() | BondTooLow():
             return f"it needs {asy(refusal.needed)} of bond, and {asy(refusal.available)} are there"
         case BondLocked():

@@ -7,10 +7,15 @@ from actors.command_line.refusals import reason
 from events.envelope import parse
 from schemas.blocks import Failed, TimerFired
 from schemas.events import (
+    AttestationClaimed,
     Body,
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
+    ExamRevealed,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -74,6 +79,19 @@ def in_words(event: Body) -> str:
             return f"{asy(event.amount)} of the bond of miner {short(event.sender)} unlocked"
         case BondWithdrawn():
             return f"what miner {short(event.sender)} had unlocked of its bond paid out"
+        case AttestationClaimed():
+            gpus = len(event.evidence.gpus)
+            return f"miner {short(event.sender)} claims {gpus} GPU{'' if gpus == 1 else 's'}"
+        case ExamOpened():
+            count = len(event.miners)
+            return f"exam opened for {count} miner{'' if count == 1 else 's'}, {event.cause}"
+        case ExamCommitted():
+            return f"miner {short(event.sender)} is bound to its answers to an exam"
+        case ExamRevealed():
+            return f"what miner {short(event.sender)} has to open of its answers can be fetched"
+        case ExamJudged():
+            results = ", ".join(gpu.result for gpu in event.verdict.gpus)
+            return f"exam of miner {short(event.verdict.miner)} judged: {results or 'nothing'}"
         case JobSubmitted():
             return f"submitted: {work_in_words(event.work)}, escrow {asy(event.escrow)}"
         case JobAssigned():

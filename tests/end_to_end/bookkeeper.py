@@ -17,6 +17,11 @@ GAS = {
     "bond.deposited": 2_000,
     "bond.unlocked": 2_000,
     "bond.withdrawn": 2_000,
+    "attestation.claimed": 20_000,
+    "exam.opened": 10_000,
+    "exam.committed": 5_000,
+    "exam.revealed": 5_000,
+    "exam.judged": 10_000,
     "job.submitted": 10_000,
     "job.assigned": 5_000,
     "job.committed": 5_000,
@@ -26,7 +31,18 @@ GAS = {
     "job.refunded": 5_000,
     "job.cancelled": 5_000,
 }
-FREE = ("job.assigned", "job.committed", "job.revealed", "job.settled", "job.failed", "job.refunded")
+FREE = (
+    "exam.opened",
+    "exam.committed",
+    "exam.revealed",
+    "exam.judged",
+    "job.assigned",
+    "job.committed",
+    "job.revealed",
+    "job.settled",
+    "job.failed",
+    "job.refunded",
+)
 
 
 def digest(record: dict[str, Any]) -> str:
@@ -51,6 +67,7 @@ class Bookkeeper:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.ends: dict[str, list[str]] = {}
         self.miners: dict[str, dict[str, Any]] = {}
+        self.claims: dict[str, dict[str, Any]] = {}
         self.nonces: Counter[str] = Counter()
         self._blocks: dict[str, dict[str, Any]] = {}
         self._votes: dict[str, set[str]] = {}
@@ -149,6 +166,65 @@ class Bookkeeper:
         if not self._may_take_out(sender) or not unlocked or self.time_ms < self.miners[sender]["withdrawable"]:
             return False
         self._move(unlocked, f"unlocked/{sender}", sender)
+        return True
+
+    # Exams: only who may say what when, since that decides who pays. A miner's claim has its GPUs, and, while an exam
+    # is on, its id, its stage and its deadline.
+
+    def _attestation_claimed(self, event: dict[str, Any], name: str) -> bool:
+        sender, gpus = event["sender"], [gpu["uuid"] for gpu in event["evidence"]["gpus"]]
+        known = self.claims.get(sender, {"exam": None})
+        if self.trust is None or sender not in self.miners or len(set(gpus)) < len(gpus) or known["exam"]:
+            return False
+        self.claims[sender] = {"gpus": gpus, "exam": None}
+        return True
+
+    def _exam_opened(self, event: dict[str, Any], name: str) -> bool:
+        named = event["miners"]
+        known = [self.claims.get(address) for address in named]
+        free = all(claim and claim["gpus"] and not claim["exam"] for claim in known)
+        if event["sender"] not in self.genesis["coordinators"] or len(set(named)) < len(named) or not free:
+            return False
+        for address in named:
+            deadline = self.time_ms + self.trust["exam_window_ms"]
+            self.claims[address] |= {"exam": name, "stage": "opened", "deadline": deadline}
+        return True
+
+    def _exam_step(self, event: dict[str, Any], before: str, after: str, entries: str, most: list[str]) -> bool:
+        claim = self.claims.get(event["sender"], {"exam": None})
+        if claim["exam"] != event["exam"] or claim["stage"] != before or claim["deadline"] <= self.time_ms:
+            return False
+        said = [entry["gpu"] for entry in event[entries]]
+        if said != [gpu for gpu in most if gpu in said]:
+            return False
+        claim |= {"stage": after, entries: said}
+        return True
+
+    def _exam_committed(self, event: dict[str, Any], name: str) -> bool:
+        gpus = self.claims.get(event["sender"], {"gpus": []})["gpus"]
+        done = all(answer["rows"] >= self.trust["exam"]["min_rows"] for answer in event["answers"])
+        if not done or not self._exam_step(event, "opened", "committed", "answers", gpus):
+            return False
+        self.claims[event["sender"]]["deadline"] = self.time_ms + self.trust["exam_reveal_ms"]
+        return True
+
+    def _exam_revealed(self, event: dict[str, Any], name: str) -> bool:
+        gpus = self.claims.get(event["sender"], {}).get("answers", [])
+        return self._exam_step(event, "committed", "revealed", "openings", gpus)
+
+    def _exam_judged(self, event: dict[str, Any], name: str) -> bool:
+        verdict = event["verdict"]
+        claim = self.claims.get(verdict["miner"], {"exam": None})
+        if event["sender"] not in self.genesis["coordinators"] or claim["exam"] != verdict["exam"]:
+            return False
+        opened = claim["openings"] if claim["stage"] == "revealed" else []
+        if claim["stage"] != "revealed" and self.time_ms < claim["deadline"]:
+            return False
+        if [gpu["gpu"] for gpu in verdict["gpus"]] != claim["gpus"]:
+            return False
+        if any(gpu["result"] not in ("absent", "late") and gpu["gpu"] not in opened for gpu in verdict["gpus"]):
+            return False
+        claim["exam"] = None
         return True
 
     def _is_trusted(self, address: str) -> bool:

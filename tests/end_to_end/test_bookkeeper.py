@@ -1,11 +1,11 @@
-"""The second set of books against the rules, where bonds are paid, slashed and withdrawn."""
+"""The second set of books against the rules, where bonds are paid, slashed and withdrawn, and exams taken."""
 
 import json
 
 from events.canonical import canonical
 from projections.bonds import standing_of
 from tests.end_to_end.bookkeeper import BURNED, GENESIS, Bookkeeper
-from tests.golden.generate import bonds, timers
+from tests.golden.generate import bonds, exams, timers
 from tests.projections.ledger import trust
 from tests.projections.small_network import SmallNetwork, make_genesis
 
@@ -16,6 +16,7 @@ def test_the_books_of_bonds_are_those_of_the_rules() -> None:
     network.block(network.register("miner 0"), network.register("miner 1"))
     network.run_job()
     timers(network)
+    exams(network)
     bonds(network)
     books = Bookkeeper(json.loads(canonical(network.genesis)))
     for _, kind, data in network.log:

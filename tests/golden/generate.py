@@ -8,14 +8,22 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
+
 from events.blocks import hash_of
 from events.canonical import canonical
 from projections.audit import Auditor
 from projections.log_file import LogWriter
+from schemas.attestation import ExamAnswer, ExamOpening
 from schemas.events import (
+    AttestationClaimed,
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
+    ExamRevealed,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -29,6 +37,7 @@ from schemas.events import (
     TransferSent,
 )
 from schemas.services import BlobMatrix, MatmulInt8
+from tests.golden import samples
 from tests.projections.ledger import trust
 from tests.projections.small_network import SmallNetwork, digest_of, key_of, make_genesis
 
@@ -140,6 +149,52 @@ def bonds(network: SmallNetwork) -> None:
     network.block(network.say("miner 0", BondWithdrawn), time_ms=network.chain.earliest_ms(0) + 60_000)
 
 
+def exams(network: SmallNetwork) -> None:
+    """Exams that are right, wrong, and never answered; a GPU that two claim; and every way in which they fail."""
+    coordinator, miners = key_of("coordinator").address, [key_of(f"miner {index}").address for index in (0, 1)]
+    claims = [network.say(f"miner {index}", AttestationClaimed, evidence=samples.evidence()) for index in (0, 1)]
+    network.block(network.say("alice", AttestationClaimed, evidence=samples.evidence()), *claims)
+    opened = network.say("coordinator", ExamOpened, miners=tuple(miners), cause="first")
+    network.block(
+        network.say("bob", ExamOpened, miners=tuple(miners), cause="first"),
+        opened,
+        network.say("coordinator", ExamOpened, miners=(coordinator,), cause="first"),
+        network.say("coordinator", ExamOpened, miners=(miners[0],), cause="spot"),
+        network.say("miner 0", AttestationClaimed, evidence=samples.evidence()),
+    )
+    answers = (ExamAnswer(gpu=samples.GPU, rows=10**9, root=samples.ROWS),)
+    openings = (ExamOpening(gpu=samples.GPU, rows=samples.ROWS, size=1_000),)
+    few = (ExamAnswer(gpu=samples.GPU, rows=1, root=samples.ROWS),)
+    verdict = msgspec.structs.replace(samples.verdict(), exam=opened.id, miner=miners[0])
+    network.block(
+        network.say("miner 0", ExamCommitted, exam=samples.EXAM, answers=answers),
+        network.say("miner 0", ExamCommitted, exam=opened.id, answers=few),
+        network.say("miner 0", ExamRevealed, exam=opened.id, openings=openings),
+        network.say("coordinator", ExamJudged, verdict=verdict),
+    )
+    network.block(
+        *(network.say(f"miner {index}", ExamCommitted, exam=opened.id, answers=answers) for index in (0, 1)),
+        time_ms=network.chain.earliest_ms(0) + 2_000,
+    )
+    network.block(*(network.say(f"miner {index}", ExamRevealed, exam=opened.id, openings=openings) for index in (0, 1)))
+    second = msgspec.structs.replace(verdict, miner=miners[1])
+    network.block(
+        network.say("bob", ExamJudged, verdict=verdict),
+        network.say("coordinator", ExamJudged, verdict=second),
+        network.say("coordinator", ExamJudged, verdict=verdict),
+    )
+    spot = network.say("coordinator", ExamOpened, miners=(miners[1],), cause="spot")
+    network.block(spot)
+    missing = msgspec.structs.replace(samples.verdict().gpus[0], result="absent")
+    absent = msgspec.structs.replace(second, exam=spot.id, gpus=(missing,))
+    network.block(
+        network.say("miner 1", ExamCommitted, exam=spot.id, answers=answers),
+        network.say("coordinator", ExamJudged, verdict=msgspec.structs.replace(second, exam=spot.id)),
+        network.say("coordinator", ExamJudged, verdict=absent),
+        time_ms=network.chain.earliest_ms(0) + 10_000,
+    )
+
+
 def timers(network: SmallNetwork) -> None:
     """A deadline passes in each situation of a job; the last block holds nothing but timers."""
     jobs = [network.submit("alice", lifetime_ms=20_000) for _ in range(4)]
@@ -188,6 +243,7 @@ def golden() -> tuple[bytes, bytes]:
     payments(network)
     finished_jobs(network)
     bonds(network)
+    exams(network)
     timers(network)
     disturbances(network)
     roots: list[str] = []

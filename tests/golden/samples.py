@@ -1,7 +1,7 @@
 """One example of everything that travels, the same in every run: for the test vectors, and for tests of their own."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -11,13 +11,29 @@ from events.envelope import SignedEvent, sign
 from events.keys import Key
 from events.merkle import root
 from events.receipts import sign_receipt, with_signatures
+from schemas.attestation import (
+    DriverFile,
+    ExamAnswer,
+    ExamOpening,
+    ExamVerdict,
+    GpuEvidence,
+    GpuVerdict,
+    HostEvidence,
+    Liveness,
+    SourceReport,
+)
 from schemas.blocks import Applied, Block, CommitSignature, Failed, Header, SignedVote, TimerFired, Vote
 from schemas.events import (
+    AttestationClaimed,
     Body,
     BondDeposited,
     BondUnlocked,
     BondWithdrawn,
     Device,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
+    ExamRevealed,
     FaucetRequested,
     JobAssigned,
     JobCancelled,
@@ -56,6 +72,8 @@ VALIDATORS: Final = tuple(sorted((key_named(f"validator {n}") for n in range(3))
 JOB: Final = digest(b"a job")
 RESULT: Final = digest(b"a result")
 ROWS: Final = digest(b"its rows")
+EXAM: Final = digest(b"an exam")
+GPU: Final = "GPU-8f3c1d2e-4b5a-6978-8796-a5b4c3d2e1f0"
 
 
 def receipt() -> Receipt:
@@ -83,6 +101,41 @@ def signed_receipt() -> SignedReceipt:
     """The same, signed by both."""
     return with_signatures(
         receipt(), sign_receipt(receipt(), MINER), COORDINATOR.address, sign_receipt(receipt(), COORDINATOR)
+    )
+
+
+def evidence() -> HostEvidence:
+    """Of a host with one GPU, by two sources."""
+    said: dict[str, Any] = {"uuid": GPU, "name": "NVIDIA H200", "bus_id": "0000:3b:00.0"}
+    return HostEvidence(
+        height=7,
+        block=digest(b"block 7"),
+        driver_version="570.86.15",
+        driver_files=(DriverFile(path="/usr/lib/libnvidia-ml.so.1", digest=digest(b"driver")),),
+        library=digest(b"driver"),
+        lists=digest(b"lists"),
+        gpus=(
+            GpuEvidence(
+                uuid=GPU,
+                nvml=SourceReport(memory_mib=143_771, vendor_id="10de", device_id="2335", **said),
+                cuda=SourceReport(memory_mib=142_655, compute_capability="9.0", **said),
+                live=Liveness(
+                    elapsed_ms=2_000, energy_before_mj=1_000_000, energy_after_mj=2_200_000, power_mw=600_000
+                ),
+            ),
+        ),
+    )
+
+
+def verdict() -> ExamVerdict:
+    """On the same."""
+    return ExamVerdict(
+        miner=MINER.address,
+        exam=EXAM,
+        fresh=True,
+        driver="plausible",
+        lists=digest(b"lists"),
+        gpus=(GpuVerdict(gpu=GPU, result="right", device="listed", expected=400_000, memory_mib=120_000),),
     )
 
 
@@ -146,6 +199,21 @@ def _events() -> list[tuple[str, Body, Key]]:
         ("bond deposited", BondDeposited, MINER, {"amount": 1_000_000}),
         ("bond unlocked", BondUnlocked, MINER, {"amount": 400_000}),
         ("bond withdrawn", BondWithdrawn, MINER, {}),
+        ("attestation claimed", AttestationClaimed, MINER, {"evidence": evidence()}),
+        ("exam opened", ExamOpened, COORDINATOR, {"miners": (MINER.address,), "cause": "first"}),
+        (
+            "exam committed",
+            ExamCommitted,
+            MINER,
+            {"exam": EXAM, "answers": (ExamAnswer(gpu=GPU, rows=65_536, root=ROWS),)},
+        ),
+        (
+            "exam revealed",
+            ExamRevealed,
+            MINER,
+            {"exam": EXAM, "openings": (ExamOpening(gpu=GPU, rows=digest(b"opened rows"), size=557_056),)},
+        ),
+        ("exam judged", ExamJudged, COORDINATOR, {"verdict": verdict()}),
     ]
     return [(name, make(**_from(key, nonce), **fields), key) for nonce, (name, make, key, fields) in enumerate(made)]
 
