@@ -13,6 +13,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[3]
 KERNELS: Final = ROOT / "actors" / "kernels"
 _HERE: Final = Path(__file__).resolve().parent
+_STANDINS: Final = _HERE / "include"
 _CACHE: Final = ROOT / "build" / "emulated-kernels"
 
 _FLAGS: Final = (
@@ -26,6 +27,7 @@ _FLAGS: Final = (
     "-shared",
 )
 _KERNEL: Final = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\s*\(")
+_INCLUDE: Final = re.compile(r'#include "(\w+\.cuh)"')
 _DYNAMIC: Final = re.compile(r"extern\s+__shared__\s+(?:__align__\(\d+\)\s+)?([\w\s]+?)\s+(\w+)\[\];")
 
 
@@ -46,15 +48,30 @@ def library(file: str) -> ctypes.CDLL:
 
 def library_of(source: str, file: str) -> ctypes.CDLL:
     """The same for a source that may be in no file."""
-    text = _DYNAMIC.sub(r"\1 *\2 = emulator::dynamic_shared<\1>();", source)
+    text = _DYNAMIC.sub(r"\1 *\2 = emulator::dynamic_shared<\1>();", _with_headers(source, file + ".cu", set()))
     kernels = "".join(f"EMULATED_KERNEL({name})\n" for name in _KERNEL.findall(text))
-    text = f'#include "cuda_on_cpu.h"\n#line 1 "{file}.cu"\n{text}\n{kernels}'
-    headers = [*sorted(KERNELS.glob("*.cuh")), *sorted(_HERE.rglob("*.h")), *sorted(_HERE.rglob("*.cuh"))]
+    text = f'#include "cuda_on_cpu.h"\n{text}\n{kernels}'
+    headers = sorted(_HERE.rglob("*.h"))
     material = "\0".join([*_FLAGS, text, *(header.read_text(encoding="utf-8") for header in headers)])
     built = _CACHE / f"{file}-{sha256(material.encode()).hexdigest()[:32]}.so"
     if not built.exists():
         _build(text, built)
     return ctypes.CDLL(str(built))
+
+
+def _with_headers(source: str, name: str, included: set[str]) -> str:
+    """The source with its headers in place; of those that both have, the emulator's."""
+    lines = [f'#line 1 "{name}"']
+    for number, line in enumerate(source.splitlines(), start=1):
+        match = _INCLUDE.fullmatch(line)
+        if match is None:
+            lines.append(line)
+        elif match[1] not in included:
+            included.add(match[1])
+            header = next(folder / match[1] for folder in (_STANDINS, KERNELS) if (folder / match[1]).exists())
+            lines += [_with_headers(header.read_text(encoding="utf-8"), match[1], included)]
+            lines.append(f'#line {number + 1} "{name}"')
+    return "\n".join(lines)
 
 
 def _build(text: str, built: Path) -> None:
@@ -63,8 +80,7 @@ def _build(text: str, built: Path) -> None:
         raise NotCompiled("there is no C++ compiler: install g++, or name one in CXX")
     built.parent.mkdir(parents=True, exist_ok=True)
     unfinished = built.with_suffix(f".{os.getpid()}")
-    # The emulator's own headers come first: one that has the name of a header in actors/kernels takes its place.
-    folders = (f"-I{_HERE / 'include'}", f"-I{_HERE}", f"-I{KERNELS}")
+    folders = (f"-I{_STANDINS}", f"-I{_HERE}")
     command = [found, *_FLAGS, *folders, "-x", "c++", "-", "-o", str(unfinished)]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -82,10 +82,10 @@ struct Fiber {
     char *stack = nullptr;
     unsigned thread = 0;
     Wait wait = Wait::none;
-    // A warp's operation: who takes part, what this lane says, and, once all have spoken, what each said.
+    // A warp's operation: who takes part, what this lane says, and where it wants to have what each lane has said.
     unsigned mask = 0;
-    uint64_t said = 0;
-    uint64_t heard[32] = {};
+    const void *said = nullptr;
+    char *heard = nullptr;
     // What a barrier that votes counts.
     int vote = 0;
 };
@@ -155,10 +155,11 @@ static void wait_for_block() {
     pause();
 }
 
-// Wait until all lanes of the mask have spoken, and learn what each said.
-static inline uint64_t *exchange(unsigned mask, uint64_t value) {
+// Wait until all lanes of the mask have spoken, and learn what each said: `bytes` from each into `heard`, by lane.
+static inline void exchange(unsigned mask, const void *said, size_t bytes, void *heard) {
     Fiber *self = current;
-    self->said = value;
+    self->said = said;
+    self->heard = static_cast<char *>(heard);
     self->mask = mask;
     self->wait = Wait::warp;
     unsigned base = self->thread & ~31u, lanes = 0;
@@ -166,18 +167,14 @@ static inline uint64_t *exchange(unsigned mask, uint64_t value) {
         Fiber *other = base + lane < fibers.size() ? fibers[base + lane] : nullptr;
         if ((mask >> lane & 1) && other && other->wait == Wait::warp && other->mask == mask) lanes |= 1u << lane;
     }
-    if (lanes != mask) {
-        pause();
-        return self->heard;
-    }
+    if (lanes != mask) return pause();
     for (unsigned lane = 0; lane < 32; ++lane) {
         if (!(mask >> lane & 1)) continue;
         Fiber *other = fibers[base + lane];
         other->wait = Wait::none;
         for (unsigned from = 0; from < 32; ++from)
-            if (mask >> from & 1) other->heard[from] = fibers[base + from]->said;
+            if (mask >> from & 1) memcpy(other->heard + from * bytes, fibers[base + from]->said, bytes);
     }
-    return self->heard;
 }
 
 extern "C" char __start_shared_memory[] __attribute__((weak));
@@ -305,24 +302,23 @@ static inline int __syncthreads_or(int predicate) { return __syncthreads_count(p
 static inline int __syncthreads_and(int predicate) { return __syncthreads_count(predicate == 0) == 0; }
 static inline void __threadfence() {}
 static inline void __threadfence_block() {}
-static inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) { emulator::exchange(mask, 0); }
+static inline void __syncwarp(unsigned mask = 0xFFFFFFFFu) {
+    char nothing[32];
+    emulator::exchange(mask, nothing, 0, nothing);
+}
 
 namespace emulator {
-template <class T> uint64_t packed(T value) {
-    static_assert(sizeof(T) <= 8);
-    uint64_t word = 0;
-    memcpy(&word, &value, sizeof(T));
-    return word;
-}
-template <class T> T unpacked(uint64_t word) {
-    T value;
-    memcpy(&value, &word, sizeof(T));
-    return value;
+template <class To, class From> To bits_of(From value) {
+    static_assert(sizeof(To) == sizeof(From));
+    To bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
 }
 static inline unsigned lane() { return current->thread & 31; }
 template <class T> T heard_from(unsigned mask, T value, int source, bool inside) {
-    uint64_t *heard = exchange(mask, packed(value));
-    return inside ? unpacked<T>(heard[source]) : value;
+    T heard[32];
+    exchange(mask, &value, sizeof(T), heard);
+    return inside ? heard[source] : value;
 }
 }  // namespace emulator
 
@@ -343,16 +339,18 @@ template <class T> T __shfl_xor_sync(unsigned mask, T value, int lanes, int widt
     return emulator::heard_from(mask, value, source, source < int(emulator::lane()) / width * width + width);
 }
 static inline unsigned __ballot_sync(unsigned mask, int predicate) {
-    uint64_t *heard = emulator::exchange(mask, predicate != 0);
+    bool said = predicate != 0, heard[32];
+    emulator::exchange(mask, &said, sizeof said, heard);
     unsigned ballot = 0;
     for (unsigned lane = 0; lane < 32; ++lane)
-        if (mask >> lane & 1) ballot |= unsigned(heard[lane]) << lane;
+        if ((mask >> lane & 1) && heard[lane]) ballot |= 1u << lane;
     return ballot;
 }
 static inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 static inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
 static inline unsigned __match_any_sync(unsigned mask, unsigned value) {
-    uint64_t *heard = emulator::exchange(mask, value);
+    unsigned heard[32];
+    emulator::exchange(mask, &value, sizeof value, heard);
     unsigned same = 0;
     for (unsigned lane = 0; lane < 32; ++lane)
         if ((mask >> lane & 1) && heard[lane] == value) same |= 1u << lane;
@@ -455,10 +453,10 @@ static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __dsqrt_rn(double a) { return sqrt(a); }
 static inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
-static inline int __float_as_int(float a) { return emulator::unpacked<int>(emulator::packed(a)); }
-static inline unsigned __float_as_uint(float a) { return emulator::unpacked<unsigned>(emulator::packed(a)); }
-static inline float __int_as_float(int a) { return emulator::unpacked<float>(emulator::packed(a)); }
-static inline float __uint_as_float(unsigned a) { return emulator::unpacked<float>(emulator::packed(a)); }
+static inline int __float_as_int(float a) { return emulator::bits_of<int>(a); }
+static inline unsigned __float_as_uint(float a) { return emulator::bits_of<unsigned>(a); }
+static inline float __int_as_float(int a) { return emulator::bits_of<float>(a); }
+static inline float __uint_as_float(unsigned a) { return emulator::bits_of<float>(a); }
 static inline int __float2int_rn(float a) { return int(nearbyintf(a)); }
 static inline int __float2int_rz(float a) { return int(a); }
 static inline int __float2int_rd(float a) { return int(floorf(a)); }
