@@ -107,7 +107,7 @@ class Sandbox:
     def __init__(
         self, capacity: int = 1, writable: Path | None = None, *, backend: str = "cpu", device: str = ""
     ) -> None:
-        self._writable = writable
+        self._writable = None if writable is None else writable.resolve()
         self._backend = backend
         self._device = device
         self._places: asyncio.Queue[_Process | None] = asyncio.Queue()

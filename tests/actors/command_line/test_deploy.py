@@ -45,7 +45,7 @@ def test_a_network_of_ones_own_is_made_as_the_readme_says(tmp_path: Path) -> Non
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=60)
+        said, _ = process.communicate(timeout=120)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
