@@ -28,7 +28,7 @@ def _asked(question: Callable[..., Any], *arguments: Any) -> Any:
     """The answer; None where this library or device has none. Bytes become text."""
     try:
         answer = question(*arguments)
-    except (pynvml.NVMLError, UnicodeDecodeError):
+    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError, UnicodeDecodeError):
         return None
     return answer.decode("utf-8", errors="replace") if isinstance(answer, bytes) else answer
 
@@ -91,7 +91,7 @@ def live(process: int) -> list[dict[str, Any]]:
 
 
 def _live(handle: Any, process: int) -> dict[str, Any]:
-    running = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    running = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
     own = [entry for entry in running or () if entry.pid == process]
     memory = own[0].usedGpuMemory if own else None
     return {

@@ -20,7 +20,7 @@ class Reading(Struct, frozen=True, kw_only=True):
     malformed: tuple[str, ...] = ()
 
 
-class SourceState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class SourceState(Struct, frozen=True, kw_only=True):
     """Whether a source answered at all, and if not, why."""
 
     source: Source

@@ -1,6 +1,5 @@
 """``assay doctor``: what works here and what does not, each with its remedy."""
 
-import os
 import shutil
 import stat
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.command_line.context import home, keystore_directory, load_context
+from actors.command_line.doctor_gpu import gpu_findings
 from actors.command_line.doctor_network import Finding, look
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, Network
@@ -21,7 +21,7 @@ async def doctor(*, network: Network = NETWORK, display: Display = DISPLAY) -> i
     """Check this machine and the network; exit code 1 when something has to be mended."""
     output = Output(display)
     only_errors()
-    findings = [_python(), _nats_server(), *_keys(), _disk(), _cpu(), _gpu(), *await _network(network)]
+    findings = [_python(), _nats_server(), *_keys(), _disk(), *gpu_findings(), *await _network(network)]
     marks = {"ok": "ok", "warning": "warn", "failed": "FAIL"}
     rows = [{"": marks[found.result], "check": found.check, "finding": found.finding} for found in findings]
     output.many(findings, rows)
@@ -96,35 +96,6 @@ def _disk() -> Finding:
     if free >= LEAST_DISK_BYTES:
         return Finding(check="disk", result="ok", finding=finding)
     return Finding(check="disk", result="warning", finding=finding, fix="Make room: the log and the blobs only grow.")
-
-
-def _cpu() -> Finding:
-    return Finding(check="backend", result="ok", finding=f"cpu, {os.cpu_count()} processors")
-
-
-def _gpu() -> Finding:
-    """Drivers are looked for, never guessed: without an answer of NVML there is no GPU here."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return Finding(
-            check="gpu",
-            result="ok",
-            finding=f"none: NVML says {error}",
-            fix="The CPU backend works without. For a GPU install NVIDIA's driver, then assay-network[gpu].",
-        )
-    try:
-        names = [
-            str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index)))
-            for index in range(pynvml.nvmlDeviceGetCount())
-        ]
-        driver = pynvml.nvmlSystemGetDriverVersion()
-    finally:
-        pynvml.nvmlShutdown()
-    finding = f"driver {driver}: {', '.join(names) or 'no device'}"
-    return Finding(check="gpu", result="ok", finding=finding)
 
 
 async def _network(network: Network) -> list[Finding]:

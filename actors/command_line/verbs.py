@@ -38,6 +38,12 @@ SERVICES: Final = (
     Verb("kernel.custom", "A CUDA kernel of your own; not verified.", "work.custom:kernel_custom"),
 )
 
+LISTS: Final = (
+    Verb("show", "The lists in use.", "miner_lists:show"),
+    Verb("update", "Take newer lists from a signed file.", "miner_lists:update"),
+    Verb("sign", "Sign lists, as their maintainer.", "miner_lists:sign"),
+)
+
 SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
     (
         "Try it",
@@ -66,8 +72,12 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
             Verb("transfer", "Send coins.", "ledger:transfer"),
             Group(
                 "miner",
-                "See who computes.",
-                (Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),),
+                "See who computes, and what this machine would be worth.",
+                (
+                    Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),
+                    Verb("selftest", "What this machine would score, and why not more.", "miner_selftest:selftest"),
+                    Verb("lists", "Which cards and drivers are known.", variants=LISTS),
+                ),
             ),
             Verb("block", "One block, by height or hash; without either, the newest.", "ledger:block"),
             Verb("receipt", "The receipt of a settled job, with its proofs.", "ledger:receipt"),

@@ -47,8 +47,14 @@ def all_verbs() -> list[tuple[str, ...]]:
 
 def all_functions() -> list[tuple[str, ...]]:
     """The words before the arguments: a verb with variants has one more."""
-    submit = [("job", "submit", variant.name) for variant in verbs.SERVICES]
-    return [words for words in all_verbs() if words != ("job", "submit")] + submit
+    found: list[tuple[str, ...]] = []
+    for _, entries in verbs.SECTIONS:
+        for entry in entries:
+            verbs_within = entry.verbs if isinstance(entry, verbs.Group) else (entry,)
+            before = (entry.name,) if isinstance(entry, verbs.Group) else ()
+            for verb in verbs_within:
+                found += [(*before, verb.name, variant.name) for variant in verb.variants] or [(*before, verb.name)]
+    return found
 
 
 def test_every_service_can_be_submitted() -> None:

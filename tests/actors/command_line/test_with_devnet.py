@@ -301,7 +301,7 @@ def test_the_doctor_finds_nothing_wrong(assay: Any) -> None:
     ended = assay("doctor", "-o", "json")
     findings = {entry["check"]: entry for entry in json.loads(ended.out)}
     assert ended.code == 0, findings
-    assert {"nats", "jetstream", "clock", "nodes", "miners", "gpu", "disk", "keystore"} <= set(findings)
+    assert {"nats", "jetstream", "clock", "nodes", "miners", "gpu driver", "disk", "keystore"} <= set(findings)
     assert all(entry["finding"] for entry in findings.values())
 
 

@@ -1,0 +1,77 @@
+"""``assay miner selftest`` and ``assay miner lists``: what they print, as a table and as JSON."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.attestation.lists import shipped, signed
+from actors.command_line.doctor_gpu import gpu_findings
+from events.keys import Key
+from tests.actors.attestation.mock_host import kernel_trees, libraries, needs_compiler, places
+
+MAINTAINER = Key(bytes(31) + b"\1")
+
+
+def test_the_selftest_shows_every_level(assay: Any) -> None:
+    """Level by level with points, caps and reasons; progress on stderr; the JSON has the same score."""
+    shown = assay("miner", "selftest", "--backend", "cpu", "--seconds", "1")
+    assert shown.code == 0
+    for word in ("1 device", "2 driver", "3 bus", "4 exam", "5 identity", "of 100", "mainnet", "testnet"):
+        assert word in shown.out
+    assert "exam: 100 %" in shown.err
+    told = assay("miner", "selftest", "--backend", "cpu", "--seconds", "1", "-o", "json")
+    found = json.loads(told.out)
+    assert f"{found['score']} of 100" in shown.out
+    assert [level["number"] for level in found["gpus"][0]["levels"]] == [1, 2, 3, 4, 5]
+
+
+def test_lists_are_shown_signed_and_updated(assay: Any, tmp_path: Path) -> None:
+    """A maintainer signs newer lists, a host takes them; from a stranger it does not."""
+    shown = assay("miner", "lists", "show")
+    assert shipped().digest() in shown.out
+    file = tmp_path / "update.json"
+    file.write_bytes(signed(msgspec.structs.replace(shipped(), version=9), MAINTAINER))
+    stranger = Key(bytes(31) + b"\2").address
+    refused = assay("miner", "lists", "update", str(file), "--key", stranger)
+    assert refused.code == 4
+    assert stranger in refused.err
+    taken = assay("miner", "lists", "update", str(file), "--key", MAINTAINER.address, "-o", "json")
+    assert json.loads(taken.out)["version"] == 9
+    assert json.loads(assay("miner", "lists", "show", "-o", "json").out)["version"] == 9
+
+
+def test_a_maintainer_signs_what_show_prints(assay: Any, tmp_path: Path) -> None:
+    """The lists that are shown can be edited, signed with a seed file, and taken."""
+    lists = json.loads(assay("miner", "lists", "show", "-o", "json").out)
+    (tmp_path / "lists.json").write_text(json.dumps({**lists, "version": 10}))
+    seed = tmp_path / "maintainer.seed"
+    seed.touch(mode=0o600)
+    seed.write_text(MAINTAINER.seed_text())
+    target = tmp_path / "signed.json"
+    words = ("miner", "lists", "sign", str(tmp_path / "lists.json"), "--to", str(target), "--seed-file", str(seed))
+    assert assay(*words).code == 0
+    assert assay("miner", "lists", "update", str(target), "--key", MAINTAINER.address).code == 0
+
+
+@needs_compiler
+def test_the_doctor_sees_what_stands_before_the_driver(tmp_path: Path) -> None:
+    """A card that the kernel shows and no library does, and a library that was told to be loaded first, are warned
+    of, each with its remedy."""
+    proc, sys = kernel_trees(tmp_path)
+    silent = {found.check: found for found in gpu_findings(places(tmp_path, None, proc=proc, sys=sys))}
+    assert silent["gpu driver"].finding == "570.86.15"
+    assert silent["nvml"].result == silent["cuda"].result == "warning"
+    assert silent["nvml"].fix
+    strange = places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys, at_home=False)
+    covered = {found.check: found for found in gpu_findings(strange)}
+    assert covered["preloaded"].result == "warning"
+    assert "NVIDIA H200" in covered["nvml"].finding
+
+
+def test_the_doctor_finds_nothing_wrong_without_a_card(tmp_path: Path) -> None:
+    """A host without a GPU needs nothing mended."""
+    findings = gpu_findings(places(tmp_path, None))
+    assert {found.result for found in findings} == {"ok"}
+    assert {found.check for found in findings} >= {"gpu driver", "nvml", "cuda", "backend cpu", "backend pycuda"}
