@@ -6,9 +6,9 @@
 //
 // Shape: a pass is three launches. Tiles of TILE keys, one per block of 256 threads, are counted by digit
 // (`radix_count`, into counts[digit][tile]); each digit's row is summed up to exclusive prefixes, and its total kept
-// (`radix_scan`, a block per digit); each tile is put in order of its digits in shared memory and written to where its
-// digits belong (`radix_scatter`). The digit is (key >> shift & 255) ^ flip: flip is 128 in the last pass over signed
-// keys, so that the negative ones come first, else 0.
+// (`radix_scan`, a block of up to 256 threads per digit); each tile is put in order of its digits in shared memory and
+// written to where its digits belong (`radix_scatter`). The digit is (key >> shift & 255) ^ flip: flip is 128 in the
+// last pass over signed keys, so that the negative ones come first, else 0.
 // Exact: integers are moved and counted. The order of equal digits is that of the keys before the pass: a tile's warps
 // take keys in order, and ranks come from votes of the warp, not from atomics. The counts that atomics add up do not
 // depend on their order.
@@ -26,7 +26,8 @@ template <typename T> __device__ __forceinline__ word digit_of(T key, int shift,
     return ((word)(key >> shift) & (DIGITS - 1)) ^ flip;
 }
 
-// The sum of the values of all threads before this one. `sums` has a place per warp; all threads of the block call it.
+// The sum of the values of all threads before this one, and in `total` of all of the block's, who all call it. `sums` has
+// a place per warp.
 __device__ __forceinline__ word sum_before(word value, word *sums, word *total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     word inclusive = value;
@@ -38,8 +39,7 @@ __device__ __forceinline__ word sum_before(word value, word *sums, word *total) 
     if (lane == 31) sums[warp] = inclusive;
     __syncthreads();
     word before = 0, all = 0;
-#pragma unroll
-    for (int i = 0; i < WARPS; ++i) {
+    for (int i = 0; i < blockDim.x / 32; ++i) {
         if (i < warp) before += sums[i];
         all += sums[i];
     }
@@ -138,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(256) radix_scan(word *counts, word 
     __shared__ word sums[WARPS];
     word *row = counts + (size_t)blockIdx.x * tiles;
     word carried = 0;
-    for (word start = 0; start < tiles; start += THREADS) {
+    for (word start = 0; start < tiles; start += blockDim.x) {
         word tile = start + threadIdx.x, total;
         word value = tile < tiles ? row[tile] : 0;
         word before = sum_before(value, sums, &total);

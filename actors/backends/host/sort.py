@@ -11,6 +11,7 @@ from actors.backends.gpu import Gpu
 TILE: Final = 4_096
 _DIGITS: Final = 256
 _THREADS: Final = 256
+_WARP: Final = 32
 _DIGIT_BITS: Final = 8
 _SIGN_OF_A_DIGIT: Final = 128
 
@@ -22,12 +23,13 @@ def sort(gpu: Gpu, values: IntegerArray, progress: Progress = no_progress) -> In
     signed = np.issubdtype(values.dtype, np.signedinteger)
     keys, ordered = gpu.put(np.ascontiguousarray(values)), gpu.zeros(values.nbytes)
     counts, totals = gpu.zeros(_DIGITS * tiles * 4), gpu.zeros(_DIGITS * 4)
+    scanning = min(_THREADS, -(-tiles // _WARP) * _WARP)
     passes = range(0, bits, _DIGIT_BITS)
     for done, shift in enumerate(passes, start=1):
         flip = _SIGN_OF_A_DIGIT if signed and shift == passes[-1] else 0
         digit = (np.uint32(values.size), np.int32(shift), np.int32(flip))
         gpu.launch("sort", f"radix_count_{bits}", (tiles, 1, 1), (_THREADS, 1, 1), keys, counts, *digit)
-        gpu.launch("sort", "radix_scan", (_DIGITS, 1, 1), (_THREADS, 1, 1), counts, totals, np.uint32(tiles))
+        gpu.launch("sort", "radix_scan", (_DIGITS, 1, 1), (scanning, 1, 1), counts, totals, np.uint32(tiles))
         grid, block = (tiles, 1, 1), (_THREADS, 1, 1)
         gpu.launch("sort", f"radix_scatter_{bits}", grid, block, keys, ordered, counts, totals, *digit)
         keys, ordered = ordered, keys
