@@ -58,8 +58,9 @@ __device__ __forceinline__ uint4 fetched(const uint4 *data, int first, int chunk
     return data[at / 16];
 }
 
-extern "C" __global__ void __launch_bounds__(32) sha256_leaves(const uint4 *__restrict__ data, word *__restrict__ hashes,
-                                                               long long bytes, int chunk_bytes, int chunks) {
+extern "C" __global__ void __launch_bounds__(32) sha256_leaves(const uint4 *__restrict__ data,
+                                                               word *__restrict__ hashes, long long bytes,
+                                                               int chunk_bytes, int chunks) {
     // Seventeen words per chunk: the threads then read their words from different banks.
     __shared__ word staged[32][17];
     int first = blockIdx.x * 32, lane = threadIdx.x;
@@ -73,7 +74,8 @@ extern "C" __global__ void __launch_bounds__(32) sha256_leaves(const uint4 *__re
     word before = 0;  // the last word of the data so far, as it lies in memory
     uint4 next[4];
 #pragma unroll
-    for (int eighth = 0; eighth < 4; ++eighth) next[eighth] = fetched(data, first, chunks, bytes, chunk_bytes, eighth, 0);
+    for (int eighth = 0; eighth < 4; ++eighth)
+        next[eighth] = fetched(data, first, chunks, bytes, chunk_bytes, eighth, 0);
     // As many as the longest chunk needs: all threads meet at every barrier.
     int steps = (1 + chunk_bytes + 1 + 8 + 63) / 64;
     for (int step = 0; step < steps; ++step) {

@@ -26,8 +26,8 @@ template <typename T> __device__ __forceinline__ word digit_of(T key, int shift,
     return ((word)(key >> shift) & (DIGITS - 1)) ^ flip;
 }
 
-// The sum of the values of all threads before this one, and in `total` of all of the block's, who all call it. `sums` has
-// a place per warp.
+// The sum of the values of all threads before this one, and in `total` of all of the block, which all call it. `sums`
+// has a place per warp.
 __device__ __forceinline__ word sum_before(word value, word *sums, word *total) {
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     word inclusive = value;
@@ -121,8 +121,9 @@ __device__ __forceinline__ void scatter(T *staged, word (*ranks)[DIGITS], word *
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) radix_count_32(const word *__restrict__ keys, word *__restrict__ counts,
-                                                                 word length, int shift, int flip) {
+extern "C" __global__ void __launch_bounds__(256) radix_count_32(const word *__restrict__ keys,
+                                                                 word *__restrict__ counts, word length, int shift,
+                                                                 int flip) {
     __shared__ word counted[DIGITS];
     count(counted, keys, counts, length, shift, flip);
 }

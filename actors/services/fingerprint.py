@@ -11,18 +11,20 @@ and the fingerprint is the sum of the weights of all values modulo p, once for e
 not 0 modulo p where it is not 0. The two sums differ by D = sum over x of c(x) F(x), a polynomial in the entries of the
 tables. Different x have different products of entries, so D is not the zero polynomial unless all c(x) are 0: it does
 not matter how often a value occurs, or how many are exchanged for what. Its degree is d. The entries are independent
-and uniform over 0 … 2**31 - 1, which are different modulo p; so by the lemma of Schwartz and Zippel D is 0 modulo p
-with a probability of at most d / 2**31. The evaluations are independent: two different multisets that were fixed before
+and uniform over 0 … 2**30 - 1, which are different modulo p; so by the lemma of Schwartz and Zippel D is 0 modulo p
+with a probability of at most d / 2**30. The evaluations are independent: two different multisets that were fixed before
 the key was known have the same fingerprint with a probability of at most
 
-    (2 / 2**31)**4 = 2**-120 for 32 bits,   (4 / 2**31)**4 = 2**-116 for 64 bits.
+    (2 / 2**30)**4 = 2**-116 for 32 bits,   (4 / 2**30)**4 = 2**-112 for 64 bits.
 
 **The tables, reproducibly.** SHAKE-256 of ``b"assay:permutation:v1\\0" + seed`` (32 bytes) gives four bytes for each
-entry, little-endian, of which the highest bit is dropped: evaluation after evaluation, in each T_0 first, in each from
-entry 0 on.
+entry, little-endian, of which the two highest bits are dropped: evaluation after evaluation, in each T_0 first, in each
+from entry 0 on.
 
-**Exactness.** Entries are below 2**31 and residues below 2**32, so that every product fits 64 bits. The sums of the
-lower and of the upper halves of up to 2**32 products fit 64 bits too.
+**Exactness.** 2**32 is 5 modulo p, so that h 2**32 + l may be replaced by 5 h + l (`_fold`). With entries below 2**30,
+T_0 T_1 < 2**60 becomes less than 5 · 2**28 + 2**32 < 2**32.4; that times T_2, below 2**62.4, becomes less than 5 ·
+2**30.4 + 2**32 < 2**33.5; and that times T_3 is below 2**63.5: all fit 64 bits. The sums of the lower and of the upper
+halves of the products are taken apart, so that those of a step fit as well; only they are reduced modulo p.
 """
 
 import hashlib
@@ -42,8 +44,8 @@ EVALUATIONS: Final = 4
 _DOMAIN: Final = b"assay:permutation:v1\0"
 _DIGIT_BITS: Final = 16
 _DIGITS: Final = 1 << _DIGIT_BITS
-_ENTRY_BITS: Final = 31
-_MODULUS: Final = np.uint64(PRIME)
+_ENTRY_BITS: Final = 30
+_FOLD: Final = np.uint64((1 << 32) % PRIME)
 _LOW_HALF: Final = np.uint64(0xFFFFFFFF)
 _HALF_BITS: Final = np.uint64(32)
 # Values that one step weighs: its working arrays stay in the second-level cache.
@@ -80,21 +82,19 @@ class Fingerprint:
         digits = [(unsigned >> (_DIGIT_BITS * place) & 0xFFFF).astype(np.intp) for place in range(self._digits)]
         sums = []
         for tables in self._tables:
-            weights = _products(tables[0], digits[0], tables[1], digits[1])
-            if self._digits == 4:
-                others = _products(tables[2], digits[2], tables[3], digits[3])
-                weights %= _MODULUS
-                others %= _MODULUS
-                weights *= others
+            weights: Words = tables[0].take(digits[0])
+            for place in range(1, self._digits):
+                if place > 1:
+                    _fold(weights)
+                weights *= tables[place].take(digits[place])
             low, high = int((weights & _LOW_HALF).sum()), int((weights >> _HALF_BITS).sum())
             sums.append(low + (high << 32))
         return sums
 
 
-def _products(
-    first: Words, first_digits: npt.NDArray[np.intp], second: Words, second_digits: npt.NDArray[np.intp]
-) -> Words:
-    """The product of an entry of each table, below 2**62, for each value."""
-    products: Words = first.take(first_digits)
-    products *= second.take(second_digits)
-    return products
+def _fold(words: Words) -> None:
+    """Make the words smaller, in place, and keep their residues."""
+    high = words >> _HALF_BITS
+    high *= _FOLD
+    words &= _LOW_HALF
+    words += high

@@ -126,7 +126,7 @@ def _fingerprint(values: list[int], size: int) -> list[int]:
 
     def entry(evaluation: int, place: int, digit: int) -> int:
         at = 4 * ((evaluation * digits + place) * 65_536 + digit)
-        return int.from_bytes(stream[at : at + 4], "little") & 0x7FFFFFFF
+        return int.from_bytes(stream[at : at + 4], "little") & 0x3FFFFFFF
 
     sums = [0, 0, 0, 0]
     for value in values:

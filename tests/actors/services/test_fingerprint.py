@@ -75,7 +75,7 @@ def test_random_exchanges_are_found() -> None:
 
 def test_the_error_is_as_written() -> None:
     """The bound of the docstring, and of docs/services/sort.md."""
-    assert (error_bits(4), error_bits(8)) == (120, 116)
+    assert (error_bits(4), error_bits(8)) == (116, 112)
 
 
 def test_seeds_give_different_functions() -> None:
