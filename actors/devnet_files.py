@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from actors.keystore import load_seed_file, write_seed_file
 from actors.private_file import make_private_directory
+from actors.profiles import DEVNET
 from events.blocks import decode_genesis
 from events.canonical import canonical
 from events.errors import BadInput
@@ -49,6 +50,7 @@ PARAMETERS: Final = Parameters(
     faucet_request=100 * MICRO_PER_ASY,
     faucet_day=1_000 * MICRO_PER_ASY,
     faucet_total=1_000_000 * MICRO_PER_ASY,
+    trust=DEVNET,
 )
 BALANCES: Final = {CLIENT: 1_000, WALLET: 1_000, COORDINATOR: 100, "miner": 100}
 UNIT_PRICES: Final = (1_000, 1_200)

@@ -3,16 +3,18 @@
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from cyclopts import Parameter
+from msgspec import UnsetType
 from msgspec.structs import replace
 
 from actors.command_line.amounts import micro_of, moment
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output, asy, check_target, plain
 from actors.devnet_files import PARAMETERS
+from actors.profiles import PROFILES
 from events.blocks import decode_genesis, genesis_hash
 from events.canonical import canonical
 from events.errors import BadInput
@@ -37,17 +39,22 @@ def new(
         list[str] | None, Parameter(negative=(), help="ADDRESS=AMOUNT, a balance from the start; repeat it.")
     ] = None,
     faucet: Annotated[bool, Parameter(negative=(), help="Coins for whoever asks: for a test network.")] = False,
+    profile: Annotated[
+        Literal["devnet", "testnet", "mainnet"],
+        Parameter(help="What is asked of miners: nothing, 60 points and 12 GiB, or 70 points, 16 GiB and a bond."),
+    ] = "devnet",
     display: Display = DISPLAY,
 ) -> None:
     """Make the genesis of a network of your own. Everyone who takes part needs this very file. Coordinators
-    pay a fee for what they say in vain, and miners one to register: fund them. The parameters are those of a devnet;
-    change them in the file before the first start, since its hash is the identity of the chain."""
+    pay a fee for what they say in vain, and miners one to register: fund them. The other parameters are those of a
+    devnet; change them in the file before the first start, since its hash is the identity of the chain."""
     if _CHAIN.fullmatch(chain) is None:
         hint = "3 to 32 small letters, digits and dashes; a letter first, no dash last."
         raise BadInput(f"{chain!r} cannot be the name of a chain", hint=hint)
     if len(proposer) > MOST_PROPOSERS:
         raise BadInput(f"{len(proposer)} proposers", hint=f"A chain has 1 to {MOST_PROPOSERS} of them.")
-    closed = replace(PARAMETERS, faucet_request=0, faucet_day=0, faucet_total=0)
+    parameters = replace(PARAMETERS, trust=PROFILES[profile])
+    closed = replace(parameters, faucet_request=0, faucet_day=0, faucet_total=0)
     balances = dict(_funded(entry) for entry in fund or [])
     if len(balances) < len(fund or []):
         raise BadInput("an address is funded twice", hint="Name each address once.")
@@ -55,7 +62,7 @@ def new(
         chain=chain,
         time_ms=time.time_ns() // 1_000_000,
         rules=RULES,
-        parameters=PARAMETERS if faucet else closed,
+        parameters=parameters if faucet else closed,
         allocations=tuple(Allocation(address=name, balance=amount) for name, amount in sorted(balances.items())),
         validators=tuple(GenesisValidator(address=address, power=1) for address in _addresses("proposer", proposer)),
         coordinators=_addresses("coordinator", coordinator),
@@ -90,6 +97,7 @@ def show(file: File, /, *, display: Display = DISPLAY) -> None:
 def _show(output: Output, genesis: Genesis) -> None:
     supply = sum(entry.balance for entry in genesis.allocations)
     faucet = genesis.parameters.faucet_total
+    trust = genesis.parameters.trust
     facts = {
         "chain": genesis.chain,
         "hash": genesis_hash(genesis),
@@ -98,5 +106,9 @@ def _show(output: Output, genesis: Genesis) -> None:
         "coordinators": "\n".join(genesis.coordinators),
         "supply": f"{asy(supply)} on {len(genesis.allocations)} accounts",
         "faucet": asy(faucet) if faucet else "none",
+        "miners": "anybody, without exams and bonds"
+        if isinstance(trust, UnsetType)
+        else f"{trust.min_score} points, {trust.min_memory_mib} MiB, {trust.min_performance} giga-operations/s, "
+        f"a bond of {asy(trust.min_bond)}; at {trust.ban_after} wrong results the ban",
     }
     output.one({"hash": genesis_hash(genesis), "genesis": plain(genesis)}, facts)

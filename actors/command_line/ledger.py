@@ -24,6 +24,7 @@ from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import short
 from events.keys import public_key_of
+from projections.bonds import attested_of, standing_of
 from projections.execute import fee_of
 from schemas import queries
 from schemas.blocks import Applied, Failed, Outcome, TimerFired
@@ -109,8 +110,10 @@ async def miners(*, network: Network = NETWORK, display: Display = DISPLAY) -> N
             "price per unit": asy(offer.unit_price),
             "free": f"{max(0, entry.miner.capacity - entry.miner.running)}/{entry.miner.capacity}",
             "memory": f"{max(device.memory_mib for device in entry.miner.devices)} MiB",
+            "score": f"{attested_of(entry.miner).score} {attested_of(entry.miner).grade}",
             "settled": entry.miner.settled,
             "failed": entry.miner.failed,
+            "wrong": f"{standing.wrong}, banned" if (standing := standing_of(entry.miner)).banned else standing.wrong,
         }
         for entry in entries
         for offer in entry.miner.offers

@@ -27,6 +27,7 @@ class Group(NamedTuple):
 
 SERVICES: Final = (
     Verb("matmul.int8", "The exact product of two matrices of int8.", "work.matmul:matmul_int8"),
+    Verb("matmul.fp16-exact", "The exact product of two float16 matrices of integers.", "work.matmul:matmul_fp16"),
     Verb("sha256.tree", "The Merkle tree over a file in chunks.", "work.data:sha256_tree"),
     Verb("histogram", "How many values of a file fall into each bin.", "work.data:histogram"),
     Verb("sort", "The values of a file in ascending order.", "work.data:sort"),
@@ -75,6 +76,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                 "See who computes, and what this machine would be worth.",
                 (
                     Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),
+                    Verb("explain", "A miner's score, level by level.", "miner_explain:explain"),
                     Verb("selftest", "What this machine would score, and why not more.", "miner_selftest:selftest"),
                     Verb("lists", "Which cards and drivers are known.", variants=LISTS),
                 ),
