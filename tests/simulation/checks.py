@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from hashlib import sha256
@@ -200,6 +201,13 @@ def takeable_jobs(world: World) -> list[str]:
         and miner not in keeper.jobs[name]["tried"]
         and all("seed" in keeper.jobs[name]["event"]["work"][each] for each in ("a", "b"))
     ]
+
+
+def crowded_inboxes(world: World) -> list[str]:
+    """Subjects of senders that have used more than half of their places."""
+    inboxes = world.network.streams[subjects.stream(CHAIN, "INBOX")]
+    used = Counter(message.subject for message in inboxes.messages.values())
+    return [subject for subject, count in used.items() if 2 * count > world.plan.inbox_places]
 
 
 def left_undone(world: World) -> list[str]:

@@ -132,11 +132,11 @@ MUTATIONS = (
     ),
     # Nodes and validators.
     Mutation(
-        name="fence ignored",
-        what="a proposal is appended wherever the log has come to",
-        where="actors.proposer:Proposer._append",
-        changes=(('self._bus.append("block", data, after_block)', 'self._bus.append("block", data)'),),
-        seed=55,
+        name="round proposed twice",
+        what="a proposer that has not seen its block in the log signs another one for the same round",
+        where="actors.proposer:Proposer._turn",
+        changes=(("self._said >= (height, turn) or self._node.chain.was_proposed(turn)", "False"),),
+        seed=1,
     ),
     Mutation(
         name="vote not on disk",
