@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim mutations fuzz tamper coverage lock install clean
+.PHONY: help demo test lint format bench sim mutations fuzz tamper exactness coverage lock install clean
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -61,6 +61,9 @@ fuzz: $(INSTALLED) ## 100,000 nearly right inputs for every parser (ARGS="--exec
 
 tamper: $(INSTALLED) ## change stored logs, read models, wallets in 2,400 ways; all must be found (ARGS="--count 9600")
 	$(BIN)/python -m tests.tampering.run $(ARGS)
+
+exactness: $(INSTALLED) ## 10,000 honest products and as many with one bit changed; no error either way (ARGS="--count 100000")
+	$(BIN)/python -m tests.actors.attestation.long $(ARGS)
 
 coverage: $(INSTALLED) ## the tests of the deterministic packages, with the lines and branches they miss
 	@mkdir -p build

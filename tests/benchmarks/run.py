@@ -8,6 +8,7 @@ The first rows are what the machine's libraries can do at best; every other row 
 import asyncio
 from pathlib import Path
 
+import exam
 import limits
 import network
 import uvloop
@@ -18,7 +19,7 @@ OUTPUT = Path("build/bench.json")
 
 async def main() -> None:
     """Measures, prints, writes."""
-    found = results([*await limits.measure(), *await network.measure()])
+    found = results([*await limits.measure(), *await asyncio.to_thread(exam.measure), *await network.measure()])
     show(found)
     await asyncio.to_thread(write, found, OUTPUT)
     print(f"written to {OUTPUT}")
