@@ -9,6 +9,7 @@ import io
 import re
 import sqlite3
 import tempfile
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 
 from actors.queries import Queries
 from actors.sandbox_messages import Completed, Exited, Failed, FailureCode, Job, Progressed, Ready, encode_line
+from actors.services.png import write_png
 from events.canonical import canonical, digest
 from projections.audit import Auditor
 from projections.log_file import LogWriter
@@ -108,6 +110,21 @@ def _exports() -> Iterator[Seed]:
     yield "export", "bad-cut", file.getvalue()[:-90]
 
 
+def _pictures() -> Iterator[Seed]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "picture.png"
+        write_png(file, np.arange(36, dtype=np.uint8).reshape(3, 4, 3))
+        picture = file.read_bytes()
+    filtered = zlib.compress(b"".join(bytes([kind, *range(kind, kind + 12)]) for kind in (2, 3, 4)))
+    parts = len(filtered) // 2
+    chunks = [(b"tEXt", b"Title\0a title"), (b"IDAT", filtered[:parts]), (b"IDAT", filtered[parts:]), (b"IEND", b"")]
+    foreign = b"".join(len(content).to_bytes(4, "big") + kind + content + bytes(4) for kind, content in chunks)
+    yield "png", "good-picture", picture
+    yield "png", "good-filters-and-text", picture[:33] + foreign
+    yield "png", "bad-interlaced", picture[:28] + b"\1" + picture[29:]
+    yield "png", "bad-cut", picture[:-5]
+
+
 def _files() -> Iterator[Seed]:
     for name, array in (
         ("int8", np.arange(64, dtype=np.int8).reshape(8, 8)),
@@ -122,6 +139,7 @@ def _files() -> Iterator[Seed]:
     yield "vector", "good-int32", _npy(np.arange(8, dtype=np.int32))
     yield "vector", "bad-uint32", _npy(np.arange(8, dtype=np.uint32))
     yield "vector", "bad-matrix", _npy(np.zeros((8, 1), dtype=np.int32))
+    yield from _pictures()
     genesis = canonical(ground.genesis())
     yield "genesis", "good-story", genesis
     yield "genesis", "good-formatted", msgspec.json.format(canonical(samples.genesis()), indent=2)
