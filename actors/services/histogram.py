@@ -35,7 +35,9 @@ SUFFIX: Final = "npy"
 # No wrong result passes at all; what is left are collisions of the digests by which input and result are named.
 ERROR_BITS: Final = 128
 # The interpreter's own needs, and the arrays of a step.
-FIXED_BYTES: Final = 96 << 20
+FIXED_BYTES: Final = 64 << 20
+# What a thread reserves: a stack, and an arena of the allocator.
+BYTES_PER_THREAD: Final = 80 << 20
 
 
 def result_sizes(work: Histogram) -> range:
@@ -45,7 +47,7 @@ def result_sizes(work: Histogram) -> range:
 
 def memory_needed(work: Histogram, threads: int = 1) -> int:
     """Bytes of memory with which `compute` does the work on the CPU backend, with room to spare."""
-    return work.length * VALUE_BYTES[work.element] + FIXED_BYTES
+    return work.length * VALUE_BYTES[work.element] + FIXED_BYTES + threads * BYTES_PER_THREAD
 
 
 def check_inputs(work: Histogram, blobs: Mapping[Digest, Path]) -> None:

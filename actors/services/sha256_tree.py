@@ -32,6 +32,8 @@ DOMAIN: Final = b"assay:sha256.tree:v1\0"
 ERROR_BITS: Final = 128
 # The interpreter's own needs, and the hashes of the largest tree as objects.
 FIXED_BYTES: Final = 96 << 20
+# What a thread reserves: a stack, and an arena of the allocator.
+BYTES_PER_THREAD: Final = 80 << 20
 
 
 def chunks_of(work: Sha256Tree) -> int:
@@ -47,7 +49,7 @@ def result_sizes(work: Sha256Tree) -> range:
 
 def memory_needed(work: Sha256Tree, threads: int = 1) -> int:
     """Bytes of memory with which `compute` does the work on the CPU backend, with room to spare."""
-    return work.size + FIXED_BYTES + (threads << 23)
+    return work.size + FIXED_BYTES + threads * BYTES_PER_THREAD
 
 
 def check_inputs(work: Sha256Tree, blobs: Mapping[Digest, Path]) -> None:

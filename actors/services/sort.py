@@ -36,6 +36,8 @@ from schemas.values import Digest
 SUFFIX: Final = "npy"
 # The interpreter's own needs.
 FIXED_BYTES: Final = 64 << 20
+# What a thread reserves: a stack, and an arena of the allocator.
+BYTES_PER_THREAD: Final = 80 << 20
 # Values that one step compares.
 _STEP: Final = 1 << 20
 
@@ -47,7 +49,7 @@ def result_sizes(work: Sort) -> range:
 
 def memory_needed(work: Sort, threads: int = 1) -> int:
     """Bytes of memory with which `compute` does the work on the CPU backend, with room to spare."""
-    return 3 * work.length * VALUE_BYTES[work.element] + FIXED_BYTES
+    return 3 * work.length * VALUE_BYTES[work.element] + FIXED_BYTES + (threads + 1) * BYTES_PER_THREAD
 
 
 def check_inputs(work: Sort, blobs: Mapping[Digest, Path]) -> None:
