@@ -44,8 +44,8 @@ OCTAVES: Final = 32
 LEAST_LOG: Final = -(1 << 37)
 GREATEST_LOG: Final = (12 << 32) - 1
 
-# Paths that one step of the reference takes: whole chunks.
-_BATCH_CHUNKS: Final = 4
+# Deviates that one step of the reference makes: its arrays stay in the second-level cache.
+_BATCH: Final = 16_384
 _LN2: Final = np.uint64(45_426)
 
 
@@ -83,7 +83,7 @@ def normal_deviates(words: UInt64Array) -> Int64Array:
     return deviates
 
 
-def prices(walk: Walk, deviates: Int64Array, steps: int) -> Int64Array:
+def prices(walk: Walk, deviates: Int64Array, steps: Int64Array | int) -> Int64Array:
     """The prices after ``steps`` steps whose deviates have these sums."""
     _, coarse, fine = tables()
     logs = (walk.drift * steps >> 8) + (walk.diffusion * deviates >> 20)
@@ -99,23 +99,34 @@ def prices(walk: Walk, deviates: Int64Array, steps: int) -> Int64Array:
     return found
 
 
+def _deviates(walk: Walk, paths: UInt64Array, first: int, blocks: int) -> Int64Array:
+    """Of the steps of ``blocks`` blocks of four from block ``first`` on: a row per step, a column per path."""
+    shape = (blocks, paths.size)
+    k0, k1, s0, s1 = walk.key
+    counter = (
+        np.broadcast_to(np.arange(first, first + blocks, dtype=np.uint64)[:, np.newaxis], shape),
+        np.broadcast_to(paths, shape),
+        np.full(shape, s0, dtype=np.uint64),
+        np.full(shape, s1, dtype=np.uint64),
+    )
+    words = np.stack(philox(counter, (k0, k1)), axis=1).reshape(-1, paths.size)
+    return normal_deviates(words[: walk.steps - 4 * first])
+
+
 def _payoffs(walk: Walk, first: int, count: int) -> Int64Array:
     """Of the paths from ``first`` on."""
     paths = np.arange(first, first + count, dtype=np.uint64)
-    k0, k1, s0, s1 = walk.key
     total = np.zeros(count, dtype=np.int64)
     prices_sum = np.zeros(count, dtype=np.int64)
-    for block in range(-(-walk.steps // 4)):
-        counter = (
-            np.full(count, block, dtype=np.uint64),
-            paths,
-            np.full(count, s0, dtype=np.uint64),
-            np.full(count, s1, dtype=np.uint64),
-        )
-        for lane, words in enumerate(philox(counter, (k0, k1))[: walk.steps - 4 * block]):
-            total += normal_deviates(words)
-            if walk.asian:
-                prices_sum += prices(walk, total, 4 * block + lane + 1)
+    blocks = -(-walk.steps // 4)
+    at_once = max(1, _BATCH // (4 * count))
+    for block in range(0, blocks, at_once):
+        deviates = _deviates(walk, paths, block, min(at_once, blocks - block))
+        if walk.asian:
+            sums = np.cumsum(deviates, axis=0) + total
+            steps = np.arange(4 * block + 1, 4 * block + 1 + len(sums), dtype=np.int64)
+            prices_sum += prices(walk, sums, steps[:, np.newaxis]).sum(axis=0)
+        total += deviates.sum(axis=0)
     price: Int64Array = prices_sum // walk.steps if walk.asian else prices(walk, total, walk.steps)
     gains: Int64Array = np.maximum(walk.strike - price if walk.put else price - walk.strike, 0)
     return gains
@@ -135,10 +146,11 @@ def chunk_sums(walk: Walk, first: int, count: int) -> Int64Array:
 
 def payoff_sums(walk: Walk, first: int, count: int, progress: Progress = no_progress, threads: int = 1) -> Int64Array:
     """See `actors.backends.base.Backend.payoff_sums`."""
-    starts = range(first, first + count, _BATCH_CHUNKS)
+    at_once = max(1, _BATCH // walk.chunk_paths)
+    starts = range(first, first + count, at_once)
 
     def batch(start: int) -> Int64Array:
-        return chunk_sums(walk, start, min(_BATCH_CHUNKS, first + count - start))
+        return chunk_sums(walk, start, min(at_once, first + count - start))
 
     rows = []
     with ThreadPoolExecutor(threads, thread_name_prefix="paths") as pool:
