@@ -28,6 +28,8 @@ from typing import Final, Protocol
 import numpy as np
 
 from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
+from actors.backends.host.exam import GpuExaminee
+from actors.backends.on_gpu import GpuBackend
 from actors.services.generator import seeded_matrix, seeded_rows
 from actors.services.matmul import row_hashes
 from actors.services.sampling import sample
@@ -102,6 +104,9 @@ class Examinee(Protocol):
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """The leaf hashes of ``count`` rows of C, from row ``first`` on."""
 
+    def root(self, first: int, count: int) -> bytes:
+        """The root over these leaf hashes."""
+
     def rows(self, indices: Sequence[int]) -> Int32Array:
         """These rows of C."""
 
@@ -119,10 +124,21 @@ class BackendExaminee:
         """See `Examinee.leaves`."""
         return row_hashes(self._backend.multiply(seeded_rows(self._a, first, count, self._inner), self._b))
 
+    def root(self, first: int, count: int) -> bytes:
+        """See `Examinee.root`."""
+        return root_of_hashes(self.leaves(first, count))
+
     def rows(self, indices: Sequence[int]) -> Int32Array:
         """See `Examinee.rows`."""
         a = np.concatenate([seeded_rows(self._a, index, 1, self._inner) for index in indices])
         return self._backend.multiply(a, self._b)
+
+
+def examinee_on(backend: Backend, shape: ExamShape, b: Digest, a: Digest, segment: int = SEGMENT) -> Examinee:
+    """What sits the exam on this backend: wholly on the device where there is one."""
+    if isinstance(backend, GpuBackend):
+        return GpuExaminee(backend.gpu, shape.inner, shape.columns, b, a, segment)
+    return BackendExaminee(backend, shape, b, a)
 
 
 class Sitting:
@@ -144,10 +160,12 @@ class Sitting:
         self._kept = None
         kept: list[bytes] = []
         for done, first in enumerate(starts, 1):
-            leaves = self._examinee.leaves(first, self._length(first))
-            self._roots.append(root_of_hashes(leaves))
             if self._rows <= MAX_KEPT_LEAVES:
+                leaves = self._examinee.leaves(first, self._length(first))
                 kept += leaves
+                self._roots.append(root_of_hashes(leaves))
+            else:
+                self._roots.append(self._examinee.root(first, self._length(first)))
             progress(done, len(starts))
         self._kept = kept or None
         return root_of_hashes(self._roots).hex()

@@ -49,6 +49,11 @@ class GpuBackend:
         """Which implementation this is."""
         return self._name
 
+    @property
+    def gpu(self) -> Gpu:
+        """The device itself, for what needs more than the computations of a backend."""
+        return self._gpu
+
     def devices(self) -> tuple[Device, ...]:
         """The one device, with the memory that its driver says."""
         properties = self._gpu.properties

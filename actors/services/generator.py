@@ -60,10 +60,16 @@ def philox(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> 
     return c0, c1, c2, c3
 
 
-def seeded_rows(seed: str, first: int, count: int, columns: int) -> Int8Array:
-    """``count`` rows, from row ``first`` on, of the matrix of ``seed`` (64 hexadecimal digits)."""
+def key_and_stream(seed: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The generator's key, and the two words of each counter that are the seed's: (k0, k1), (s0, s1)."""
     material = hashlib.sha256(_DOMAIN + bytes.fromhex(seed)).digest()
     k0, k1, s0, s1 = (int.from_bytes(material[at : at + 4], "little") for at in (0, 4, 8, 12))
+    return (k0, k1), (s0, s1)
+
+
+def seeded_rows(seed: str, first: int, count: int, columns: int) -> Int8Array:
+    """``count`` rows, from row ``first`` on, of the matrix of ``seed`` (64 hexadecimal digits)."""
+    (k0, k1), (s0, s1) = key_and_stream(seed)
     blocks = -(-columns // ELEMENTS_PER_BLOCK)
     rows = np.empty((count, columns), dtype=np.int8)
     block_step = min(blocks, _BATCH)

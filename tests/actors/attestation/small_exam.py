@@ -14,6 +14,7 @@ from actors.backends.base import Int32Array
 from actors.backends.cpu import CpuBackend
 from actors.services.generator import seeded_matrix, seeded_rows
 from actors.services.matmul import row_hashes
+from events.merkle import root_of_hashes
 from schemas.attestation import ExamAnswer, ExamShape
 
 EPOCH = sha256(b"epoch").hexdigest()
@@ -47,6 +48,9 @@ class Cheat:
 
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         return row_hashes(self._made(first, count))
+
+    def root(self, first: int, count: int) -> bytes:
+        return root_of_hashes(self.leaves(first, count))
 
     def rows(self, indices: Sequence[int]) -> Int32Array:
         return np.concatenate([self._made(index, 1) for index in indices])

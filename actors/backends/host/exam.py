@@ -1,0 +1,103 @@
+"""An exam's rows on a GPU: made, multiplied and hashed there; only hashes and opened rows come back."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from actors.backends.base import Int8Array, Int32Array
+from actors.backends.gpu import Buffer, Gpu
+from actors.backends.host.matmul import INT8_KERNELS, TILE, launch_product, packed, usable
+from actors.services.generator import key_and_stream, seeded_matrix, seeded_rows
+
+_CHUNK: Final = 16
+_THREADS: Final = 256
+_NODE_THREADS: Final = 64
+_WARP: Final = 32
+_HASH_BYTES: Final = 32
+_ENTRY_BYTES: Final = 4
+
+
+class GpuExaminee:
+    """Sits an exam on one GPU; see `actors.attestation.exam.Examinee`.
+
+    ``inner`` and ``columns`` are multiples of 16. Up to ``segment`` rows are made at once: beside B the device holds
+    ``segment`` · (``inner`` + 4 · ``columns`` + 64) bytes.
+    """
+
+    def __init__(self, gpu: Gpu, inner: int, columns: int, b: str, a: str, segment: int, kernel: str = "") -> None:
+        if inner % _CHUNK or columns % _CHUNK:
+            raise AssertionError(f"{inner} and {columns} are no multiples of {_CHUNK}")
+        self._gpu = gpu
+        self._inner = inner
+        self._columns = columns
+        self._a = a
+        self._name = kernel or usable(INT8_KERNELS, gpu.properties.capability)[0]
+        self._kernel = INT8_KERNELS[self._name]
+        self._length = -(-inner // TILE) * TILE
+        self._b: Buffer = packed(gpu, "columns", seeded_matrix(b, inner, columns), self._kernel)
+        tile = max(TILE, self._kernel.tile_rows)
+        # Padding stays zero: rows that are made overwrite rows only.
+        self._left = gpu.zeros(-(-segment // tile) * tile * self._length)
+        self._product = gpu.zeros(segment * columns * _ENTRY_BYTES)
+        self._segment = segment
+
+    def leaves(self, first: int, count: int) -> Sequence[bytes]:
+        """The leaf hashes of rows of C."""
+        hashes = self._gpu.get(self._hashed(first, count), np.uint8, (count, _HASH_BYTES))
+        return [row.tobytes() for row in hashes]
+
+    def root(self, first: int, count: int) -> bytes:
+        """The root over rows of C."""
+        level = self._hashed(first, count)
+        while count > 1:
+            above = -(-count // 2)
+            to = self._gpu.zeros(above * _HASH_BYTES)
+            grid = (-(-above // _NODE_THREADS), 1, 1)
+            self._gpu.launch("exam", "merkle_level", grid, (_NODE_THREADS, 1, 1), level, to, np.int32(count))
+            level, count = to, above
+        return bytes(self._gpu.get(level, np.uint8, (_HASH_BYTES,)).tobytes())
+
+    def rows(self, indices: Sequence[int]) -> Int32Array:
+        """These rows of C."""
+        a: Int8Array = np.concatenate([seeded_rows(self._a, index, 1, self._inner) for index in indices])
+        count = len(indices)
+        product = self._gpu.zeros(count * self._columns * _ENTRY_BYTES)
+        self._multiply(packed(self._gpu, "rows", a, self._kernel), product, count)
+        return self._gpu.get(product, np.int32, (count, self._columns))
+
+    def _hashed(self, first: int, count: int) -> Buffer:
+        """The leaf hashes, on the device."""
+        if not 1 <= count <= self._segment:
+            raise AssertionError(f"{count} rows do not fit into a segment of {self._segment}")
+        key, stream = key_and_stream(self._a)
+        self._gpu.launch(
+            "exam",
+            "seeded_rows",
+            (count, -(-self._inner // (_CHUNK * _THREADS)), 1),
+            (_THREADS, 1, 1),
+            self._left,
+            *(np.uint32(word) for word in (*key, *stream, first)),
+            np.int32(self._inner),
+            np.int32(self._length),
+            np.int32(self._kernel.tiled),
+        )
+        self._multiply(self._left, self._product, count)
+        hashes = self._gpu.zeros(count * _HASH_BYTES)
+        row_bytes = self._columns * _ENTRY_BYTES
+        self._gpu.launch(
+            "sha256_tree",
+            "sha256_leaves",
+            (-(-count // _WARP), 1, 1),
+            (_WARP, 1, 1),
+            self._product,
+            hashes,
+            np.int64(count * row_bytes),
+            np.int32(row_bytes),
+            np.int32(count),
+        )
+        return hashes
+
+    def _multiply(self, left: Buffer, product: Buffer, rows: int) -> None:
+        shape = (rows, self._length, self._columns)
+        launch_product(self._gpu, self._name, self._kernel, left, self._b, product, shape, 1)
