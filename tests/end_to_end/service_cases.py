@@ -53,6 +53,18 @@ def matmul_check(folder: Path, result: Path) -> None:
     np.testing.assert_array_equal(loaded(result), a @ b)
 
 
+def fp16_words(folder: Path) -> list[str]:
+    sides = {"a.npy": (20, 30), "b.npy": (30, 10)}
+    return [
+        saved(folder, name, GENERATOR.integers(-100, 101, shape).astype(np.float16)) for name, shape in sides.items()
+    ]
+
+
+def fp16_check(folder: Path, result: Path) -> None:
+    a, b = (loaded(folder / name).astype(np.int64) for name in ("a.npy", "b.npy"))
+    np.testing.assert_array_equal(loaded(result).astype(np.int64), a @ b)
+
+
 # ---- Data ------------------------------------------------------------------------------------------------------------
 
 
@@ -177,6 +189,7 @@ def nbody_check(_folder: Path, result: Path) -> None:
 
 CASES: Final[Mapping[str, Case]] = {
     "matmul.int8": Case(matmul_words, matmul_check),
+    "matmul.fp16-exact": Case(fp16_words, fp16_check),
     "sha256.tree": Case(tree_words, tree_check),
     "histogram": Case(histogram_words, histogram_check),
     "sort": Case(sort_words, sort_check),
