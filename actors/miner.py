@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from actors.attesting import Attester, Attesting
 from actors.decision import (
     Cancel,
     Command,
@@ -51,7 +52,7 @@ from schemas.events import (
     Offer,
 )
 from schemas.messages import FeedMessage
-from schemas.state import Assigned, Assignment, Commitment, Committed, Job
+from schemas.state import Assigned, Assignment, Commitment, Committed, Job, Revealed
 
 AGAIN_MS: Final = 1_000
 # More jobs than a miner can have: what a feed says beyond is not believed.
@@ -128,6 +129,10 @@ class GoOn(Struct, frozen=True):
     id: str
 
 
+class LookAgain(Struct, frozen=True):
+    """A while has passed, and what the feed should have said of a task may have been lost by the server."""
+
+
 class Worker(Protocol):
     """The effects: asking a node, computing, moving blobs, removing files."""
 
@@ -149,21 +154,26 @@ class Miner:
 
     name: Final = "miner"
 
-    def __init__(self, key: Key, chain: str, registration: Registration, worker: Worker) -> None:
+    def __init__(
+        self, key: Key, chain: str, registration: Registration, worker: Worker, attester: Attester | None = None
+    ) -> None:
+        """Without an ``attester`` the miner claims no GPUs and sits no exams."""
         self._key = key
         self._chain = chain
         self._registration = registration
         self._worker = worker
+        self._attesting = Attesting(key.address, attester) if attester else None
         self._registered = Registered(0, "")
         self._tasks: dict[str, Task] = {}
 
     def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
         if REGISTRATION in rows:
             self._registered = _registered_decoder.decode(rows[REGISTRATION])
-        tasks = [_task_decoder.decode(row) for name, row in rows.items() if name != REGISTRATION]
+        tasks = [_task_decoder.decode(row) for name, row in rows.items() if name.startswith("task/")]
         self._tasks = {task.id: task for task in tasks}
         sweep = Start("sweep", partial(self._worker.sweep, frozenset(self._tasks)))
-        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks)))
+        attest = [] if self._attesting is None else self._attesting.begin(rows)
+        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks), *attest))
 
     def decide(self, message: object, now_ms: int) -> Decision:
         match message:
@@ -177,13 +187,16 @@ class Miner:
                 return Done(tuple(self._give_up(message.id, message.reason)))
             case Delivered():
                 return Done(tuple(self._reveal(message.id)))
+            case LookAgain():
+                waiting = [task for task in self._tasks.values() if task.stage in ("computed", "committed")]
+                return Done(tuple(self._ask_about(task, "look") for task in waiting))
             case GoOn() if (task := self._tasks.get(message.id)) is not None:
                 return done(self._go_on(task))
             case EffectFailed():
                 return self._effect_failed(message)
             case Heard() | TurnedAway():
                 return self._heard(message)
-        return Done()
+        return Done() if self._attesting is None else Done(tuple(self._attesting.decide(message)))
 
     def _register(self) -> list[Command]:
         """Says what it offers unless that is what it said last."""
@@ -204,8 +217,7 @@ class Miner:
     def _go_on(self, task: Task) -> Command:
         """What the task's stage asks for."""
         if task.stage == "assigned" or isinstance(task.job, UnsetType):
-            height = task.assignment.assigned_height
-            return Start(f"describe/{task.id}", partial(self._worker.describe, task.id, height), about=task.id)
+            return self._ask_about(task, "describe")
         if task.stage == "described" or isinstance(task.commitment, UnsetType):
             return Start(f"compute/{task.id}", partial(self._worker.compute, task.id, task.job), about=task.id)
         commitment = task.commitment
@@ -217,13 +229,20 @@ class Miner:
         deliver = partial(self._worker.deliver, task.id, commitment.result)
         return Start(f"deliver/{task.id}", deliver, about=task.id)
 
+    def _ask_about(self, task: Task, effect: str) -> Command:
+        height = task.assignment.assigned_height
+        return Start(f"{effect}/{task.id}", partial(self._worker.describe, task.id, height), about=task.id)
+
     def _read_feed(self, message: FeedMessage) -> list[Command]:
         commands: list[Command] = []
         for entry in message.entries:
             if isinstance(entry.outcome, TimerFired):
                 commands += self._end(entry.outcome.job)
             elif isinstance(entry.outcome, Applied) and not isinstance(entry.event, UnsetType):
-                event = read(bytes(entry.event)).event
+                signed = read(bytes(entry.event))
+                event = signed.event
+                if self._attesting is not None:
+                    commands += self._attesting.read(signed.id, event, message.block)
                 match event:
                     case JobAssigned(miner=self._key.address):
                         commands += self._assigned(event, message)
@@ -249,12 +268,16 @@ class Miner:
         return self._keep(Task(id=event.job, stage="assigned", assignment=assignment))
 
     def _described(self, described: Described) -> list[Command]:
-        task = self._tasks.get(described.id)
-        if task is None or task.stage != "assigned":
+        task, situation = self._tasks.get(described.id), described.job.situation
+        if task is None:
             return []
-        match described.job.situation:
-            case Assigned(assignment=assignment) if assignment == task.assignment:
+        match situation:
+            case Assigned(assignment=task.assignment) if task.stage == "assigned":
                 return self._keep(msgspec.structs.replace(task, stage="described", job=described.job))
+            case Committed(assignment=task.assignment) if task.stage == "computed":
+                return self._keep(msgspec.structs.replace(task, stage="committed", commitment=situation.commitment))
+            case Assigned() | Committed() | Revealed() if task.stage != "assigned":
+                return [] if situation.assignment == task.assignment else self._end(task.id)
         # The job has moved on without this miner.
         return self._end(task.id)
 
@@ -303,6 +326,8 @@ class Miner:
 
     def _effect_failed(self, failed: EffectFailed) -> Decision:
         effect, _, job_id = failed.name.partition("/")
+        if self._attesting is not None and (again := self._attesting.failed(effect, job_id)):
+            return NeverAgain("EXAM_NOT_SAT", str(failed.error), tuple(again))
         if job_id not in self._tasks:
             return Done()
         if effect == "compute" and not isinstance(failed.error, BusError | TimedOut):
@@ -317,6 +342,8 @@ class Miner:
         if isinstance(message, Heard) and not isinstance(message.outcome, Applied):
             verb, _, job_id = message.key.partition("/")
             gone: list[Command] = self._end(job_id) if verb in ("commit", "reveal") else []
+            if self._attesting is not None:
+                gone += self._attesting.in_vain(message.key)
             if verb == "register":
                 # The next start says it again.
                 self._registered = Registered(self._registered.count, "")

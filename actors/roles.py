@@ -19,11 +19,11 @@ from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
 from actors.examiner import BlobExaminer, Verify
 from actors.ledger import AccountAt, EventAt, QueriedLedger
-from actors.miner import Miner, Registration
+from actors.miner import LookAgain, Miner, Registration
 from actors.node import Node
 from actors.proposer import Proposer
 from actors.readiness import say_ready
-from actors.runtime import Runtime, Speaking, own_feed, supervise
+from actors.runtime import Runtime, Speaking, every, own_feed, supervise
 from actors.sandbox import Sandbox
 from actors.services.registry import SERVICES, verify
 from actors.settings import Settings, load_key
@@ -46,6 +46,7 @@ from schemas.services import KernelCustom, service_of
 
 ROLES: Final = ("proposer", "coordinator", "miner", "wallet")
 TICK_MS: Final = 1_000
+LOOK_AGAIN_MS: Final = 30_000
 WHOLE_JAIL: Final = frozenset({"namespaces", "filter"})
 
 log = structlog.get_logger()
@@ -286,7 +287,8 @@ async def run_miner(host: Host, stop: asyncio.Event, registration: Registration,
         runtime = await Runtime.start(miner, store, host.bus, host.clock, speaking=speaking)
         log.info("up", role="miner", address=host.key.address)
         host.up()
-        await runtime.run(stop, [own_feed(host.bus, host.key.address)])
+        again = every(host.clock, LOOK_AGAIN_MS, LookAgain())
+        await runtime.run(stop, [own_feed(host.bus, host.key.address), again])
 
 
 async def _run_wallet(host: Host, stop: asyncio.Event) -> None:

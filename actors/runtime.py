@@ -452,6 +452,17 @@ def own_feed(bus: Bus, address: str) -> Source:
     return read
 
 
+def every(clock: Clock, interval_ms: int, message: object) -> Source:
+    """The source that tells a message now and then."""
+
+    async def tell(runtime: Runtime) -> None:
+        while True:
+            await clock.sleep_ms(interval_ms)
+            await runtime.tell(message)
+
+    return tell
+
+
 async def supervise(
     name: str, run: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event, clock: Clock
 ) -> None:

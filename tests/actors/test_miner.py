@@ -18,6 +18,7 @@ from actors.miner import (
     Described,
     GoOn,
     Impossible,
+    LookAgain,
     Miner,
     Registration,
     Task,
@@ -283,6 +284,29 @@ def test_a_description_that_does_not_fit_the_feed_is_not_worked_on(change: Calla
     job_id, _ = desk.assigned()
     decision = desk.tell(Described(job_id, change(desk.job(job_id))))
     assert started(decision) == [f"forget/{job_id}"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_the_feed_has_lost_a_node_tells(stage: str) -> None:
+    """Tasks that wait for the feed are asked about now and then; one whose job has moved on ends."""
+    desk = Desk()
+    job_id = desk.at(stage)
+    decision = desk.tell(LookAgain())
+    if stage in {"assigned", "described"}:
+        assert started(decision) == []
+        return
+    assert started(decision) == [f"look/{job_id}"]
+    again = desk.tell(EffectFailed(f"look/{job_id}", TimedOut("no node has reached block 2")))
+    assert (started(again), said(again)) == ([], [])
+    assert started(desk.described(job_id)) == []
+    if stage == "computed":
+        desk.network.block(desk.network.commit(job_id))
+        assert started(desk.described(job_id)) == [f"deliver/{job_id}"]
+    desk.network.block(desk.network.reveal(job_id))
+    assert started(desk.described(job_id)) == []
+    desk.network.block(desk.network.settle(job_id))
+    assert started(desk.described(job_id)) == [f"forget/{job_id}"]
+    assert list(desk.kept.rows) == ["registration"]
 
 
 def test_what_concerns_others_is_passed_over() -> None:
