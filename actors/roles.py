@@ -43,6 +43,7 @@ from schemas.blocks import TimerFired
 from schemas.events import Offer
 from schemas.genesis import Genesis
 from schemas.services import KernelCustom, service_of
+from schemas.values import Amount
 
 ROLES: Final = ("proposer", "coordinator", "miner", "wallet")
 TICK_MS: Final = 1_000
@@ -63,9 +64,9 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     name: str = "miner"
     capacity: int = 1
-    unit_price: int = 10
+    unit_price: Amount = 10
     services: tuple[str, ...] = ()
-    prices: dict[str, int] = {}
+    prices: dict[str, Amount] = {}
     memory_mib: int = 4_096
     threads: int = 1
     backend: BackendName = "cpu"
@@ -265,7 +266,7 @@ def offers_of(table: MinerTable) -> tuple[Offer, ...]:
             why=f"{unknown[0]!r} is not a service",
             hint=f"There are {', '.join(sorted(known))}.",
         )
-    offered = sorted(table.services or known)
+    offered = sorted(set(table.services) or known)
     return tuple(Offer(service=name, unit_price=table.prices.get(name, table.unit_price)) for name in offered)
 
 
