@@ -14,11 +14,13 @@ from msgspec import UNSET, Struct
 
 from actors.attestation.exam import (
     DEVICE_SHAPE,
+    SEGMENT,
     SMALL_SEGMENT,
-    BackendExaminee,
+    Examinee,
     Sitting,
     a_seed,
     b_seed,
+    examinee_on,
     operations,
     rows_for,
 )
@@ -30,6 +32,7 @@ from actors.attestation.live import watched
 from actors.attestation.probe import HostProbe, Places, probe
 from actors.attestation.reading import SourceState
 from actors.backends.base import Backend
+from actors.backends.on_gpu import GpuBackend
 from events.canonical import digest
 from projections.attestation import GpuScore, attested, scores_of
 from schemas.attestation import ExamAnswer, ExamShape, Grade, HostEvidence, Lane
@@ -40,6 +43,7 @@ from schemas.values import Address
 Stages: TypeAlias = Callable[[str, int, int], None]
 
 CALIBRATION_ROWS: Final = 64
+CALIBRATION_NS: Final = 20_000_000
 DURATION_MS: Final = 2_500
 
 
@@ -123,15 +127,13 @@ def processor_id(address: Address) -> str:
 def _sit(
     address: Address, uuid: str, backend: Backend, exam: Exam, duration_ms: int, fill_mib: int, stages: Stages
 ) -> _Sat:
-    examinee = BackendExaminee(backend, exam.shape, b_seed(exam.seed), a_seed(exam.seed, address, uuid))
+    segment = SEGMENT if isinstance(backend, GpuBackend) else SMALL_SEGMENT
+    examinee = examinee_on(backend, exam.shape, b_seed(exam.seed), a_seed(exam.seed, address, uuid), segment)
     stages("calibrating", 0, 1)
-    examinee.leaves(0, CALIBRATION_ROWS)
-    began = time.perf_counter_ns()
-    examinee.leaves(0, CALIBRATION_ROWS)
-    spent = max(1, time.perf_counter_ns() - began)
+    rate = measured_rate(examinee, exam.shape, segment)
     stages("calibrating", 1, 1)
-    rows = rows_for(exam.shape, operations(exam.shape, CALIBRATION_ROWS) // spent, duration_ms)
-    sitting = Sitting(examinee, rows, SMALL_SEGMENT)
+    rows = rows_for(exam.shape, rate, duration_ms)
+    sitting = Sitting(examinee, rows, segment)
     began = time.perf_counter_ns()
     root = sitting.work(lambda done, total: stages("exam", done, total))
     duration = max(1, (time.perf_counter_ns() - began) // 1_000_000)
@@ -158,6 +160,19 @@ def _sit(
     )
     fill_opening = None if fill is None else fill.open(exam.challenge)
     return _Sat(Submission(answer=answer, opening=opening, fill_opening=fill_opening), facts)
+
+
+def measured_rate(examinee: Examinee, shape: ExamShape, segment: int) -> int:
+    """Giga-operations a second, by a short piece of the work; the first run, which loads kernels, does not count."""
+    rows = min(CALIBRATION_ROWS, segment)
+    examinee.root(0, rows)
+    while True:
+        began = time.perf_counter_ns()
+        examinee.root(0, rows)
+        spent = max(1, time.perf_counter_ns() - began)
+        if spent >= CALIBRATION_NS or rows >= segment:
+            return operations(shape, rows) // spent
+        rows = min(4 * rows, segment)
 
 
 def _judged(
