@@ -103,6 +103,12 @@ class Backend(Protocol):
         K is at most ``schemas.services.MAX_INNER``. Raises `MemoryError` where the device has too little memory.
         """
 
+    def multiply_fp16(self, a: Float16Array, b: Float16Array, progress: Progress = no_progress) -> Float32Array:
+        """The product of ``a`` (m × K) and ``b`` (K × n), all of integers, C-ordered m × n, without negative zeros.
+
+        K times the largest magnitudes in ``a`` and in ``b`` is at most 2**23: so the product is exact.
+        """
+
     def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
         """SHA-256(0x00 ‖ chunk) of each chunk of ``data``, one row of 32 bytes each; the last chunk may be short.
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from actors.backends.base import (
     Clustering,
+    Float16Array,
     Float32Array,
     Int8Array,
     Int16Array,
@@ -25,7 +26,17 @@ from actors.backends.base import (
     Walk,
     no_progress,
 )
-from actors.backends.reference import convolve, histogram, kmeans, mandelbrot, nbody, option, sha256_tree, sort
+from actors.backends.reference import (
+    convolve,
+    histogram,
+    kmeans,
+    mandelbrot,
+    matmul_fp16,
+    nbody,
+    option,
+    sha256_tree,
+    sort,
+)
 from events.errors import DeviceUnavailable
 from schemas.events import Device
 from schemas.services import MAX_INNER
@@ -89,6 +100,10 @@ class CpuBackend:
                     done += 1
                     progress(done, total)
         return product
+
+    def multiply_fp16(self, a: Float16Array, b: Float16Array, progress: Progress = no_progress) -> Float32Array:
+        """See `actors.backends.base.Backend.multiply_fp16`."""
+        return matmul_fp16.multiply(a, b, progress, self._threads)
 
     def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
         """See `actors.backends.base.Backend.leaf_hashes`."""

@@ -5,6 +5,7 @@ from typing import Final
 
 from actors.backends.base import (
     Clustering,
+    Float16Array,
     Float32Array,
     Int8Array,
     Int16Array,
@@ -62,6 +63,10 @@ class GpuBackend:
     def multiply(self, a: Int8Array, b: Int8Array, progress: Progress = no_progress) -> Int32Array:
         """See `actors.backends.base.Backend.multiply`."""
         return matmul.multiply(self._gpu, a, b, progress)
+
+    def multiply_fp16(self, a: Float16Array, b: Float16Array, progress: Progress = no_progress) -> Float32Array:
+        """See `actors.backends.base.Backend.multiply_fp16`."""
+        return matmul.multiply_fp16(self._gpu, a, b, progress)
 
     def leaf_hashes(self, data: UInt8Array, chunk_bytes: int, progress: Progress = no_progress) -> UInt8Array:
         """See `actors.backends.base.Backend.leaf_hashes`."""

@@ -17,7 +17,8 @@ at most |S|**-k = 2**-(b k), over the integers, whatever C is.
 
 These bound the sum of the magnitudes, hence every partial sum in any order, fused or not. b is chosen so that
 K n 2**(13+b) <= 2**53, up to where float64 holds every integer: no operation ever rounds, and equality is equality of
-integers. For 4096 × 4096 × 4096, b = 16 and k = 8.
+integers. For 4096 × 4096 × 4096, b = 16 and k = 8. Where a product of two elements is at most P instead of 2**14, read
+P for 2**14 above.
 
 **R, reproducibly.** SHAKE-256 of ``b"assay:freivalds:v1\\0" + seed`` (32 bytes) gives two bytes for each entry, row
 after row; each pair is a little-endian signed 16-bit integer, shifted right arithmetically by 16 - b. An
@@ -33,7 +34,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from actors.backends.base import Int8Array, Int32Array
+from actors.backends.base import Float16Array, Float32Array, Int8Array, Int32Array
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -47,23 +48,26 @@ _WORD_BITS: Final = 16
 _STEP_ELEMENTS: Final = 1 << 18
 
 
-def entry_bits(inner: int, columns: int) -> int:
-    """b, the bits of an entry of R: the most, up to 16, for which ``inner * columns * 2**(13 + b) <= 2**53``."""
-    bits = _EXACT_BITS - 13 - (inner * columns - 1).bit_length()
+def entry_bits(inner: int, columns: int, most: int = MAX_PRODUCT) -> int:
+    """b, the bits of an entry of R: the most, up to 16, for which ``inner * columns * most * 2**(b - 1) <= 2**53``.
+
+    ``most`` bounds the product of two elements.
+    """
+    bits = _EXACT_BITS + 1 - (inner * columns * most - 1).bit_length()
     if bits < 1:
         raise AssertionError(f"an inner dimension of {inner} with {columns} columns cannot be checked exactly")
     return min(bits, _WORD_BITS)
 
 
-def error_bits(inner: int, columns: int) -> int:
+def error_bits(inner: int, columns: int, most: int = MAX_PRODUCT) -> int:
     """A wrong product passes with a probability of at most 2 to the minus this."""
-    bits = entry_bits(inner, columns)
+    bits = entry_bits(inner, columns, most)
     return bits * -(-ERROR_BITS // bits)
 
 
-def challenge(seed: str, inner: int, columns: int) -> Float64Array:
+def challenge(seed: str, inner: int, columns: int, most: int = MAX_PRODUCT) -> Float64Array:
     """R for the seed (64 hexadecimal digits): ``columns`` × k integers in float64, k as `error_bits` needs."""
-    bits = entry_bits(inner, columns)
+    bits = entry_bits(inner, columns, most)
     count = columns * -(-ERROR_BITS // bits)
     material = hashlib.shake_256(_DOMAIN + bytes.fromhex(seed)).digest(2 * count)
     entries = np.frombuffer(material, dtype="<i2") >> (_WORD_BITS - bits)
@@ -76,7 +80,7 @@ def row_steps(rows: int, columns: int) -> list[slice]:
     return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
-def project(matrix: Int8Array, vectors: Float64Array, executor: Executor) -> Float64Array:
+def project(matrix: Int8Array | Float16Array, vectors: Float64Array, executor: Executor) -> Float64Array:
     """``matrix @ vectors`` in steps of rows, so that the float64 copy of the matrix never exists as a whole."""
 
     def project_step(rows: slice) -> Float64Array:
@@ -93,16 +97,19 @@ def out_of_range_row(product: Int32Array, inner: int) -> int | None:
     return int(np.argmax(((product > limit) | (product < -limit)).any(axis=1)))
 
 
-def row_checker(a: Int8Array, b: Int8Array, seed: str, executor: Executor) -> Callable[[slice, Int32Array], int | None]:
+def row_checker(
+    a: Int8Array | Float16Array, b: Int8Array | Float16Array, seed: str, executor: Executor, most: int = MAX_PRODUCT
+) -> Callable[[slice, Int32Array | Float32Array], int | None]:
     """The check for slices of rows: given the slice and those rows of C, the first wrong row in it, or None.
 
-    The rows must have passed `out_of_range_row`. It may be called from several threads. B·R is computed here, once.
+    All elements must be integers, no product of one of ``a`` and one of ``b`` above ``most``, and the rows of C in the
+    range that follows. It may be called from several threads. B·R is computed here, once.
     """
     inner, columns = b.shape
-    vectors = challenge(seed, inner, columns)
+    vectors = challenge(seed, inner, columns, most)
     projected = project(b, vectors, executor)
 
-    def wrong_row(rows: slice, product: Int32Array) -> int | None:
+    def wrong_row(rows: slice, product: Int32Array | Float32Array) -> int | None:
         expected = a[rows].astype(np.float64) @ projected
         found = product.astype(np.float64) @ vectors
         wrong = (expected != found).any(axis=1)

@@ -124,7 +124,7 @@ def verify(
     except BadInput as error:
         return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
 
-    with ThreadPoolExecutor(threads or _free_threads(), thread_name_prefix="verify") as executor:
+    with ThreadPoolExecutor(threads or free_threads(), thread_name_prefix="verify") as executor:
         wrong_row = row_checker(a, b, seed, executor)
 
         def check(step: slice) -> tuple[list[bytes], Rejected | None]:
@@ -148,7 +148,7 @@ def verify(
     return Accepted(error_bits=error_bits(inner, columns))
 
 
-def _free_threads() -> int:
+def free_threads() -> int:
     """One thread per processor where the BLAS keeps to one; else one: the two kinds hinder each other."""
     return min(4, os.cpu_count() or 1) if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
 

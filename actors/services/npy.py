@@ -23,8 +23,8 @@ from msgspec import Struct
 
 from events.errors import BadInput
 
-ElementType: TypeAlias = Literal["int8", "int16", "int32", "int64", "float32"]
-MatrixArray: TypeAlias = npt.NDArray[np.signedinteger[Any]] | npt.NDArray[np.float32]
+ElementType: TypeAlias = Literal["int8", "int16", "int32", "int64", "float16", "float32"]
+MatrixArray: TypeAlias = npt.NDArray[np.signedinteger[Any]] | npt.NDArray[np.floating[Any]]
 
 # Bytes before the header, and in it.
 MAX_PREFIX: Final = 12
@@ -38,6 +38,7 @@ _DTYPES: Final[dict[ElementType, str]] = {
     "int16": "<i2",
     "int32": "<i4",
     "int64": "<i8",
+    "float16": "<f2",
     "float32": "<f4",
 }
 _DESCRIPTIONS: Final = {**{description: element for element, description in _DTYPES.items()}, "<i1": "int8"}

@@ -5,13 +5,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from actors.services import histogram, image_convolve, kmeans, mandelbrot, matmul, nbody, option, sha256_tree, sort
+from actors.services import (
+    histogram,
+    image_convolve,
+    kernel_custom,
+    kmeans,
+    mandelbrot,
+    matmul,
+    matmul_fp16,
+    nbody,
+    option,
+    sha256_tree,
+    sort,
+)
 from actors.services.base import Service, Verdict
 from schemas.services import (
     Histogram,
     ImageConvolve,
+    KernelCustom,
     KMeans,
     Mandelbrot,
+    MatmulFp16Exact,
     MatmulInt8,
     MonteCarloOption,
     NBody,
@@ -24,14 +38,16 @@ from schemas.values import Digest
 SERVICES: Final[Mapping[type[ServiceWork], Service]] = MappingProxyType(
     {
         MatmulInt8: matmul,
+        MatmulFp16Exact: matmul_fp16,
         Sha256Tree: sha256_tree,
         Histogram: histogram,
         Sort: sort,
+        MonteCarloOption: option,
+        NBody: nbody,
         ImageConvolve: image_convolve,
         Mandelbrot: mandelbrot,
         KMeans: kmeans,
-        MonteCarloOption: option,
-        NBody: nbody,
+        KernelCustom: kernel_custom,
     }
 )
 

@@ -5,10 +5,13 @@ from schemas.services.clusters import BlobPoints, KMeans, SeededPoints
 from schemas.services.custom import KernelCustom
 from schemas.services.data import MAX_BINS, VALUE_BYTES, Histogram, Sha256Tree, Sort
 from schemas.services.matmul import (
+    MAX_EXACT_SUM,
+    MAX_HALF_INTEGER,
     MAX_INNER,
     MAX_MATRIX_BYTES,
     MAX_SIDE,
     BlobMatrix,
+    MatmulFp16Exact,
     MatmulInt8,
     Matrix,
     SeededMatrix,
@@ -40,6 +43,8 @@ __all__ = [
     "FRACTION_BITS",
     "MAX_BINS",
     "MAX_BLOB_BYTES",
+    "MAX_EXACT_SUM",
+    "MAX_HALF_INTEGER",
     "MAX_INNER",
     "MAX_KERNEL_SIDE",
     "MAX_MATRIX_BYTES",
@@ -57,6 +62,7 @@ __all__ = [
     "KMeans",
     "KernelCustom",
     "Mandelbrot",
+    "MatmulFp16Exact",
     "MatmulInt8",
     "Matrix",
     "MonteCarloOption",
@@ -77,6 +83,7 @@ __all__ = [
 
 Work = (
     MatmulInt8
+    | MatmulFp16Exact
     | Sha256Tree
     | Histogram
     | Sort
@@ -90,6 +97,7 @@ Work = (
 
 WORK_TYPES: tuple[type[ServiceWork], ...] = (
     MatmulInt8,
+    MatmulFp16Exact,
     Sha256Tree,
     Histogram,
     Sort,

@@ -81,8 +81,8 @@ def multiply_fp16(
 ) -> Float32Array:
     """The exact product of matrices of integers, sums of products at most 2**23 in magnitude; no zero is negative."""
     product = _multiply(gpu, a, b, FP16_KERNELS, kernel, np.dtype(np.float32), progress)
-    product += np.float32(0)
-    return product
+    positive: Float32Array = product + np.float32(0)
+    return positive
 
 
 def _multiply(
