@@ -17,7 +17,7 @@ from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import happened, short, work_in_words
 from actors.matching import why_waiting
-from events.errors import JobUnsuccessful, NotAllowed, NotFound
+from events.errors import BadInput, JobUnsuccessful, NotAllowed, NotFound
 from events.keys import public_key_of
 from projections.execute import fee_of
 from schemas import queries
@@ -246,4 +246,8 @@ async def _findings(line: Line, job: Job, result: Path) -> dict[str, str]:
         inputs = {digest: Path(folder) / digest for digest in blobs_of(job.work)}
         for digest, path in inputs.items():
             await line.bus.get_blob(job.owner, digest, path, line.timeout_ms)
-        return findings(job.work, inputs, result)
+        try:
+            return findings(job.work, inputs, result)
+        except BadInput as error:
+            # Until somebody has verified it, it may be anything.
+            return {"it says": f"nothing that can be read: {error.why}"}

@@ -223,6 +223,7 @@ def findings(work: NBody, blobs: Mapping[Digest, Path], result: Path) -> dict[st
     """How far what ought to be conserved has drifted from the first state to the last. Raises `BadInput`."""
     state, masses = bodies(work, blobs)
     last = read_states(work, result)[-work.bodies.count :]
+    _check_within(last, -MOST_STATE, MOST_STATE, "a position or a velocity")
     momenta = [masses.astype(np.float64) @ rows[:, 3:].astype(np.float64) for rows in (state, last)]
     said = {"momentum": f"drifted by {float(np.abs(momenta[1] - momenta[0]).max()):.2e}"}
     if work.bodies.count > MOST_FOR_ENERGY:

@@ -214,7 +214,10 @@ def estimate(work: MonteCarloOption, sums: Int64Array) -> Estimate:
 
 def findings(work: MonteCarloOption, blobs: Mapping[Digest, Path], result: Path) -> dict[str, str]:
     """What the result says, for people. Raises `BadInput`."""
-    found = estimate(work, read_sums(work, result))
+    sums = read_sums(work, result)
+    if (impossible := _impossible_row(work, sums)) is not None:
+        raise BadInput("the sums are refused", why=f"row {impossible} has sums that no payoffs have", reason="RANGE")
+    found = estimate(work, sums)
     price, half_width = (f"{amount / MILLION:,.6f}" for amount in (found.price, found.half_width))
     return {
         "price": f"{price} ± {half_width} with 95 % confidence, from {found.paths:,} paths",

@@ -173,6 +173,13 @@ def test_forged_results_are_rejected(case: Any, tmp_path: Path, forge: Any, code
     assert verdict.code is code
 
 
+def test_states_that_cannot_be_say_nothing(tmp_path: Path) -> None:
+    """No energy is told of what is no number."""
+    write_matrix(tmp_path / "forged", np.full((60, 6), np.nan, dtype=np.float32))
+    with pytest.raises(BadInput, match="range"):
+        findings(FEW, {}, tmp_path / "forged")
+
+
 def test_a_wrong_step_is_found_as_often_as_the_bound_says(tmp_path: Path) -> None:
     """A body that is moved once, and a future that follows from it: found under 44 of 60 seeds, as chance allows."""
     state, masses = bodies(WHOLE, {})

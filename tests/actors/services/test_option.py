@@ -26,6 +26,7 @@ from actors.services.option import (
     verify,
     walk_of,
 )
+from events.errors import BadInput
 from events.merkle import root
 from schemas.services import MonteCarloOption
 
@@ -167,6 +168,14 @@ def test_prices_are_powers() -> None:
     beyond = prices(walk, np.array([12 << 20, 13 << 20, -(32 << 20), -(40 << 20)], dtype=np.int64), 1)
     assert beyond[0] == beyond[1]
     assert beyond[2] == beyond[3] == 10**11 >> 32
+
+
+def test_sums_that_cannot_be_say_nothing(case: Any, tmp_path: Path) -> None:
+    """A price is never made of a table that no paths have."""
+    work, result, _ = case
+    write_matrix(tmp_path / "forged", forged(open_matrix(result, "int64", 74, 4), 3, 0, -(2**60)))
+    with pytest.raises(BadInput, match="row 3"):
+        findings(work, {}, tmp_path / "forged")
 
 
 def forged(sums: np.ndarray, row: int, column: int, by: int) -> np.ndarray:
