@@ -28,8 +28,6 @@ from typing import Final, Protocol
 import numpy as np
 
 from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
-from actors.backends.host.exam import GpuExaminee
-from actors.backends.on_gpu import GpuBackend
 from actors.services.generator import seeded_matrix, seeded_rows
 from actors.services.matmul import row_hashes
 from actors.services.sampling import sample
@@ -101,6 +99,10 @@ def challenged_rows(rows: int, challenge: Digest) -> tuple[int, ...]:
 class Examinee(Protocol):
     """What sits the exam: makes rows of the product from the two seeds."""
 
+    @property
+    def segment(self) -> int:
+        """The rows that it makes at once: a power of two."""
+
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """The leaf hashes of ``count`` rows of C, from row ``first`` on."""
 
@@ -120,6 +122,11 @@ class BackendExaminee:
         self._a = a
         self._b: Int8Array = seeded_matrix(b, shape.inner, shape.columns)
 
+    @property
+    def segment(self) -> int:
+        """See `Examinee.segment`."""
+        return SMALL_SEGMENT
+
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """See `Examinee.leaves`."""
         return row_hashes(self._backend.multiply(seeded_rows(self._a, first, count, self._inner), self._b))
@@ -134,17 +141,11 @@ class BackendExaminee:
         return self._backend.multiply(a, self._b)
 
 
-def examinee_on(backend: Backend, shape: ExamShape, b: Digest, a: Digest, segment: int = SEGMENT) -> Examinee:
-    """What sits the exam on this backend: wholly on the device where there is one."""
-    if isinstance(backend, GpuBackend):
-        return GpuExaminee(backend.gpu, shape.inner, shape.columns, b, a, segment)
-    return BackendExaminee(backend, shape, b, a)
-
-
 class Sitting:
     """One device's exam, from the work to the opening."""
 
-    def __init__(self, examinee: Examinee, rows: int, segment: int = SMALL_SEGMENT) -> None:
+    def __init__(self, examinee: Examinee, rows: int, segment: int | None = None) -> None:
+        segment = segment or examinee.segment
         if segment & (segment - 1) or segment < 1:
             raise AssertionError(f"{segment} rows in a segment are no power of two: the tree would have another shape")
         self._examinee = examinee

@@ -12,18 +12,9 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
-from actors.attestation.exam import (
-    DEVICE_SHAPE,
-    SEGMENT,
-    SMALL_SEGMENT,
-    Examinee,
-    Sitting,
-    a_seed,
-    b_seed,
-    examinee_on,
-    operations,
-    rows_for,
-)
+from actors.attestation import devices
+from actors.attestation.devices import examinee_on, measured_rate
+from actors.attestation.exam import DEVICE_SHAPE, Sitting, operations, rows_for
 from actors.attestation.exam_check import ExamSetup
 from actors.attestation.fill import Fill, fill_seed
 from actors.attestation.judge import Exam, Submission, judge
@@ -32,7 +23,6 @@ from actors.attestation.live import watched
 from actors.attestation.probe import HostProbe, Places, probe
 from actors.attestation.reading import SourceState
 from actors.backends.base import Backend
-from actors.backends.on_gpu import GpuBackend
 from events.canonical import digest
 from projections.attestation import GpuScore, attested, scores_of
 from schemas.attestation import ExamAnswer, ExamShape, Grade, HostEvidence, Lane
@@ -42,9 +32,8 @@ from schemas.values import Address
 # Told the stage, and how much of its total is done.
 Stages: TypeAlias = Callable[[str, int, int], None]
 
-CALIBRATION_ROWS: Final = 64
-CALIBRATION_NS: Final = 20_000_000
 DURATION_MS: Final = 2_500
+CALIBRATION_ROWS: Final = devices.CALIBRATION_ROWS
 
 
 def no_stages(stage: str, done: int, total: int) -> None:
@@ -127,13 +116,12 @@ def processor_id(address: Address) -> str:
 def _sit(
     address: Address, uuid: str, backend: Backend, exam: Exam, duration_ms: int, fill_mib: int, stages: Stages
 ) -> _Sat:
-    segment = SEGMENT if isinstance(backend, GpuBackend) else SMALL_SEGMENT
-    examinee = examinee_on(backend, exam.shape, b_seed(exam.seed), a_seed(exam.seed, address, uuid), segment)
+    examinee = examinee_on(backend, exam.shape, exam.seed, address, uuid)
     stages("calibrating", 0, 1)
-    rate = measured_rate(examinee, exam.shape, segment)
+    rate = measured_rate(examinee, exam.shape)
     stages("calibrating", 1, 1)
     rows = rows_for(exam.shape, rate, duration_ms)
-    sitting = Sitting(examinee, rows, segment)
+    sitting = Sitting(examinee, rows)
     began = time.perf_counter_ns()
     root = sitting.work(lambda done, total: stages("exam", done, total))
     duration = max(1, (time.perf_counter_ns() - began) // 1_000_000)
@@ -160,19 +148,6 @@ def _sit(
     )
     fill_opening = None if fill is None else fill.open(exam.challenge)
     return _Sat(Submission(answer=answer, opening=opening, fill_opening=fill_opening), facts)
-
-
-def measured_rate(examinee: Examinee, shape: ExamShape, segment: int) -> int:
-    """Giga-operations a second, by a short piece of the work; the first run, which loads kernels, does not count."""
-    rows = min(CALIBRATION_ROWS, segment)
-    examinee.root(0, rows)
-    while True:
-        began = time.perf_counter_ns()
-        examinee.root(0, rows)
-        spent = max(1, time.perf_counter_ns() - began)
-        if spent >= CALIBRATION_NS or rows >= segment:
-            return operations(shape, rows) // spent
-        rows = min(4 * rows, segment)
 
 
 def _judged(

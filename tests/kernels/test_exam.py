@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from actors.attestation.exam import BackendExaminee, Sitting, a_seed, b_seed, examinee_on
+from actors.attestation.devices import examinee_on, measured_rate
+from actors.attestation.exam import BackendExaminee, Sitting
 from actors.attestation.exam_check import ExamSetup, check_opening
 from actors.backends.cpu import CpuBackend
 from actors.backends.host.exam import GpuExaminee
@@ -43,7 +44,9 @@ def test_a_device_passes_the_exam(gpu: EmulatedGpu) -> None:
     shape = ExamShape(inner=256, columns=48, min_rows=16)
     miner, uuid = "U" + "A" * 55, "GPU-1"
     epoch, challenge = "11" * 32, "22" * 32
-    examinee = examinee_on(GpuBackend(gpu), shape, b_seed(epoch), a_seed(epoch, miner, uuid), 32)
+    examinee = examinee_on(GpuBackend(gpu), shape, epoch, miner, uuid)
+    assert isinstance(examinee, GpuExaminee)
+    assert measured_rate(examinee, shape) >= 0
     sitting = Sitting(examinee, 100, 32)
     answer = ExamAnswer(gpu=uuid, rows=100, root=sitting.work())
     opening = sitting.open(challenge)

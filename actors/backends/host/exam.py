@@ -42,6 +42,11 @@ class GpuExaminee:
         self._product = gpu.zeros(segment * columns * _ENTRY_BYTES)
         self._segment = segment
 
+    @property
+    def segment(self) -> int:
+        """The most rows that are made at once."""
+        return self._segment
+
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """The leaf hashes of rows of C."""
         hashes = self._gpu.get(self._hashed(first, count), np.uint8, (count, _HASH_BYTES))

@@ -42,6 +42,8 @@ def b_matrix(epoch: str = EPOCH) -> np.ndarray:
 class Cheat:
     """Sits the exam with rows of its own."""
 
+    segment = 64
+
     def __init__(self, change: Change, a: str | None = None) -> None:
         self._change = change
         self._a = a or a_seed(EPOCH, MINER, UUID)

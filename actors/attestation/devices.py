@@ -1,0 +1,50 @@
+"""What sits an exam on which backend, and how fast it is."""
+
+import time
+from typing import Final
+
+from actors.attestation.exam import (
+    SEGMENT,
+    BackendExaminee,
+    Examinee,
+    a_seed,
+    b_seed,
+    operations,
+)
+from actors.backends.base import Backend
+from actors.backends.host.exam import GpuExaminee
+from actors.backends.on_gpu import GpuBackend
+from schemas.attestation import ExamShape
+from schemas.values import Address, Digest
+
+CALIBRATION_ROWS: Final = 64
+CALIBRATION_NS: Final = 20_000_000
+# Of a GPU's memory, what the rows of one segment may take.
+SEGMENT_SHARE: Final = 4
+
+
+def examinee_on(backend: Backend, shape: ExamShape, epoch: Digest, address: Address, uuid: str) -> Examinee:
+    """What sits the exam of the device ``uuid`` on this backend: wholly on the device where there is one."""
+    b, a = b_seed(epoch), a_seed(epoch, address, uuid)
+    if not isinstance(backend, GpuBackend):
+        return BackendExaminee(backend, shape, b, a)
+    room = backend.gpu.properties.memory_bytes // SEGMENT_SHARE // (shape.inner + 4 * shape.columns + 64)
+    segment = min(SEGMENT, 1 << max(0, room.bit_length() - 1))
+    return GpuExaminee(backend.gpu, shape.inner, shape.columns, b, a, segment)
+
+
+def measured_rate(examinee: Examinee, shape: ExamShape) -> int:
+    """Giga-operations a second, by a short piece of the work.
+
+    The first run, which loads kernels, does not count; and a piece that is over too soon would measure how long a
+    launch takes, not how fast the device is.
+    """
+    rows = min(CALIBRATION_ROWS, examinee.segment)
+    examinee.root(0, rows)
+    while True:
+        began = time.perf_counter_ns()
+        examinee.root(0, rows)
+        spent = max(1, time.perf_counter_ns() - began)
+        if spent >= CALIBRATION_NS or rows >= examinee.segment:
+            return operations(shape, rows) // spent
+        rows = min(4 * rows, examinee.segment)
