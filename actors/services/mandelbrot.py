@@ -6,11 +6,13 @@ and column j belongs to the point
     re = 64 * work.re + floor((2 j + 1 - width) * step / 2),    im = 64 * work.im + floor((height - 1 - 2 i) * step / 2)
 
 in units of 2**-56. The result is a PNG file of 16-bit grey whose samples are the counts. A miner commits to the root
-over pieces (RFC 9162): the counts of a row, big-endian, `PIECE` at a time, the last of a row maybe fewer, row by row.
+over its rows (RFC 9162; leaf *i* holds the counts of row *i*, big-endian).
 
-**Check.** No count may be 0 or above the most; `SAMPLES` pieces, or all where there are no more, drawn after the
-commitment, are iterated again (see `actors.services.sampling` for what that proves). Pieces cost very different
-amounts of work. The sample bounds the share of pieces that are wrong, not the share of the work that was left out.
+**Check.** No count may be 0 or above the most. `PIXELS` pixels, or all where there are no more, drawn after the
+commitment, are iterated again. Each pixel stands for itself, so the sample is one of pixels, not of rows: by the
+argument of `actors.services.sampling` a picture with a share p of wrong pixels passes with at most (1 - p)**`PIXELS`,
+one in seventy thousand for a thousandth. Pixels cost very different amounts of work, those of the set the most: the
+bound is on the share of pixels, however little or much work they are.
 """
 
 from collections.abc import Mapping
@@ -23,17 +25,16 @@ import numpy as np
 from actors.backends.base import Backend, Int64Array, Progress, UInt16Array, no_progress
 from actors.backends.reference.mandelbrot import counts_of
 from actors.services.base import Accepted, Computed, Rejected, RejectionCode, Verdict
-from actors.services.pictures import ERROR_BITS
+from actors.services.pictures import ERROR_BITS, picture_root
 from actors.services.png import Form, file_sizes, read_png, write_png
-from actors.services.sampling import SAMPLES, sample
+from actors.services.sampling import sample
 from events.errors import BadInput
-from events.merkle import leaf_hash, root_of_hashes
 from schemas.services import CENTRE_FRACTION_BITS, FRACTION_BITS, Mandelbrot
 from schemas.values import Digest
 
 SUFFIX: Final = "png"
 DOMAIN: Final = b"assay:mandelbrot:v1\0"
-PIECE: Final = 256
+PIXELS: Final = 11_264
 # The interpreter's own needs, and the arrays of a step in each thread.
 FIXED_BYTES: Final = 96 << 20
 BYTES_PER_THREAD: Final = 16 << 20
@@ -53,19 +54,9 @@ def coordinates(work: Mandelbrot) -> tuple[Int64Array, Int64Array]:
     return work.re * scale + (columns * work.step >> 1), work.im * scale + (rows * work.step >> 1)
 
 
-def pieces_per_row(work: Mandelbrot) -> int:
-    """How many pieces a row has."""
-    return -(-work.width // PIECE)
-
-
-def pieces_root(counts: UInt16Array) -> Digest:
-    """The root over the pieces of all rows."""
-    width = counts.shape[1]
-    leaves = []
-    for row in counts:
-        stored = row.astype(">u2").tobytes()
-        leaves += [leaf_hash(stored[2 * first : 2 * (first + PIECE)]) for first in range(0, width, PIECE)]
-    return root_of_hashes(leaves).hex()
+def rows_root(counts: UInt16Array) -> Digest:
+    """The root over the rows."""
+    return picture_root(counts.astype(">u2"))
 
 
 def result_sizes(work: Mandelbrot) -> range:
@@ -94,7 +85,7 @@ def compute(
     re, im = coordinates(work)
     counts = backend.escape_counts(re, im, work.max_iterations, progress)
     digest, size = write_png(result, counts)
-    return Computed(root=pieces_root(counts), digest=digest, size=size)
+    return Computed(root=rows_root(counts), digest=digest, size=size)
 
 
 def verify(
@@ -105,37 +96,28 @@ def verify(
         counts = read_png(result, _form(work)).astype(np.uint16, copy=False)
     except BadInput as error:
         return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
-    found = pieces_root(counts)
+    found = rows_root(counts)
     if found != root:
         return Rejected(
-            code=RejectionCode.ROOT_MISMATCH, detail=f"the pieces have the root {found}, {root} was committed"
+            code=RejectionCode.ROOT_MISMATCH, detail=f"the rows have the root {found}, {root} was committed"
         )
     outside = ((counts < 1) | (counts > work.max_iterations)).any(axis=1)
     if outside.any():
         row = int(np.argmax(outside))
         return Rejected(code=RejectionCode.RANGE, detail=f"row {row} has a count that cannot be", row=row)
-    chunks = pieces_per_row(work) * work.height
-    pieces = np.array(sample(seed, DOMAIN, SAMPLES, chunks))
-    rows, columns = _pixels_of(pieces, work)
+    pixels = np.array(sample(seed, DOMAIN, PIXELS, counts.size))
+    rows, columns = np.divmod(pixels, work.width)
     wrong = np.flatnonzero(_again(work, rows, columns, threads or 1) != counts[rows, columns])
     if wrong.size:
         row, column = int(rows[wrong[0]]), int(columns[wrong[0]])
         return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=f"row {row}, column {column} is wrong", row=row)
-    if pieces.size == chunks:
+    if pixels.size == counts.size:
         return Accepted(error_bits=ERROR_BITS, method="recomputed")
-    return Accepted(error_bits=0, method="sampled", samples=int(pieces.size), chunks=chunks)
-
-
-def _pixels_of(pieces: Int64Array, work: Mandelbrot) -> tuple[Int64Array, Int64Array]:
-    """Rows and columns of all pixels of the pieces."""
-    rows, firsts = np.divmod(pieces, pieces_per_row(work))
-    columns = firsts[:, np.newaxis] * PIECE + np.arange(PIECE)
-    within = columns < work.width
-    return np.broadcast_to(rows[:, np.newaxis], columns.shape)[within], columns[within]
+    return Accepted(error_bits=0, method="sampled", samples=int(pixels.size), chunks=counts.size)
 
 
 def _again(work: Mandelbrot, rows: Int64Array, columns: Int64Array, threads: int) -> UInt16Array:
-    """The counts of these pixels; points are iterated many at a time, whichever piece they belong to."""
+    """The counts of these pixels."""
     re, im = coordinates(work)
     parts = np.array_split(np.arange(rows.size), threads)
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as executor:

@@ -92,7 +92,7 @@ class ImageConvolve(ServiceWork, frozen=True, tag="image.convolve", tag_field="s
 
 
 class Mandelbrot(ServiceWork, frozen=True, tag="mandelbrot", tag_field="service"):
-    """The Mandelbrot set in fixed point, as a picture of iteration counts. Sampled pieces of rows are done again.
+    """The Mandelbrot set in fixed point, as a picture of iteration counts. Sampled pixels are done again.
 
     ``re`` and ``im`` are the middle of the picture; ``step`` is the distance of neighbouring pixels in units of 2^-56.
     """

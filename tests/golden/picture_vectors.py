@@ -145,8 +145,7 @@ def _sets() -> Any:
         columns = [64 * case["re"] + ((2 * j + 1 - width) * case["step"] >> 1) for j in range(width)]
         rows = [64 * case["im"] + ((height - 1 - 2 * i) * case["step"] >> 1) for i in range(height)]
         counts = [[count_of(re, im, case["max_iterations"]) for re in columns] for im in rows]
-        pieces = [row[at : at + 256] for row in counts for at in range(0, width, 256)]
-        leaves = [b"".join(count.to_bytes(2, "big") for count in piece) for piece in pieces]
+        leaves = [b"".join(count.to_bytes(2, "big") for count in row) for row in counts]
         case |= {"counts": counts, "root": tree_root(leaves)}
     return {
         "about": "mandelbrot: `counts` are the samples of the result, `root` is the committed root.",

@@ -96,12 +96,12 @@ def test_checks_are_those_of_the_code() -> None:
         domain = service.DOMAIN.decode().removesuffix("\0")
         assert f"`{domain}`" in page_of(record)
         assert f"`{domain}`" in PROTOCOL
-        assert f"(1 − p)^{SAMPLES}" in page_of(record)
+        samples = mandelbrot.PIXELS if record is Mandelbrot else SAMPLES
+        assert f"(1 − p)^{samples:,}" in page_of(record)
     assert f"{kmeans.CENTRES_DOMAIN.decode().removesuffix(chr(0))}" in page_of(KMeans)
     assert f"2^{image_convolve.WHOLE.bit_length() - 1} multiplications" in page_of(ImageConvolve)
     assert f"at most {MAX_PICTURE_BYTES:,}" in page_of(ImageConvolve)
     assert f"at most {MAX_MANDELBROT_PIXELS:,} pixels" in page_of(Mandelbrot)
-    assert f"big-endian, {mandelbrot.PIECE} at a time" in page_of(Mandelbrot)
     assert f"at most {MAX_POINT_BYTES:,} bytes" in page_of(KMeans)
 
 

@@ -13,7 +13,7 @@ from events.errors import BadInput
 from schemas.services import CENTRE_FRACTION_BITS, FRACTION_BITS, ImageConvolve, Mandelbrot
 
 FILTERED_AGAIN: Final = "rows drawn after the commitment, or all where that is cheap, by filtering them again"
-ITERATED_AGAIN: Final = "44 pieces of rows (or all) drawn after the commitment, by iterating them again"
+ITERATED_AGAIN: Final = "11,264 pixels (or all) drawn after the commitment, by iterating them again"
 LARGEST_HEADER: Final = 64
 POSITIVE: Final = validators.Number(gte=1)
 

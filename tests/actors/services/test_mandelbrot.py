@@ -11,7 +11,7 @@ from actors.backends.reference.mandelbrot import square
 from actors.services.base import Accepted, Computed, Rejected, RejectionCode
 from actors.services.mandelbrot import (
     DOMAIN,
-    PIECE,
+    PIXELS,
     check_inputs,
     compute,
     coordinates,
@@ -20,25 +20,24 @@ from actors.services.mandelbrot import (
     verify,
 )
 from actors.services.png import Form, read_png, write_png
-from actors.services.sampling import SAMPLES, sample
+from actors.services.sampling import sample
 from events.merkle import root
 from schemas.services import Mandelbrot
 
 SEED = "5e" * 32
-WIDTH, HEIGHT, MOST = 300, 60, 40
+WIDTH, HEIGHT, MOST = 500, 300, 40
 ONE = 1 << 50
 WORK = Mandelbrot(width=WIDTH, height=HEIGHT, re=-ONE // 2, im=0, step=3 * (1 << 56) // WIDTH, max_iterations=MOST)
 FORM = Form(width=WIDTH, height=HEIGHT, channels=1, bits=16)
 
 
 def root_of(counts: np.ndarray) -> str:
-    pieces = (row[at : at + PIECE] for row in counts for at in range(0, counts.shape[1], PIECE))
-    return root(piece.astype(">u2").tobytes() for piece in pieces).hex()
+    return root(row.astype(">u2").tobytes() for row in counts).hex()
 
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Computed]:
-    """An honest picture of the whole set, in 120 pieces."""
+    """An honest picture of the whole set."""
     result = tmp_path_factory.mktemp("mandelbrot") / "result.png"
     return result, compute(WORK, {}, CpuBackend(), result)
 
@@ -66,12 +65,14 @@ def test_coordinates_lie_around_the_middle() -> None:
         {"width": 257, "height": 3},
         {"width": 3, "height": 70},
         {"width": 16, "height": 16, "max_iterations": 1},
+        {"width": 11_265, "height": 1, "step": 1 << 42},
+        {"width": 120, "height": 100},
         {"width": 16, "height": 16, "re": 3 * ONE, "im": -3 * ONE},
         {"width": 5, "height": 4, "re": -ONE * 3 // 4, "im": ONE // 500, "step": 1, "max_iterations": 65_535},
     ],
 )
 def test_honest_results_are_accepted(tmp_path: Path, fields: dict[str, int]) -> None:
-    """A right result of any shape is accepted, from a file and from memory; pieces of rows make its root."""
+    """A right result of any shape is accepted, from a file and from memory; rows make its root."""
     work = Mandelbrot(**({"re": -ONE // 2, "im": 0, "step": 1 << 50, "max_iterations": 60} | fields))
     assert work.inconsistency() is None
     check_inputs(work, {})
@@ -80,13 +81,12 @@ def test_honest_results_are_accepted(tmp_path: Path, fields: dict[str, int]) -> 
     assert computed.root == root_of(counts)
     assert computed.size in result_sizes(work)
     assert memory_needed(work) > 2 * counts.nbytes
-    pieces = -(-work.width // PIECE) * work.height
     for given in (tmp_path / "result.png", (tmp_path / "result.png").read_bytes()):
         verdict = verify(work, {}, given, computed.root, SEED)
-        if pieces <= SAMPLES:
+        if counts.size <= PIXELS:
             assert verdict == Accepted(error_bits=128, method="recomputed")
         else:
-            assert verdict == Accepted(error_bits=0, method="sampled", samples=SAMPLES, chunks=pieces)
+            assert verdict == Accepted(error_bits=0, method="sampled", samples=PIXELS, chunks=counts.size)
 
 
 def test_the_picture_is_that_of_the_set(case: Any) -> None:
@@ -97,31 +97,32 @@ def test_the_picture_is_that_of_the_set(case: Any) -> None:
     assert np.count_nonzero(counts != counts[::-1]) < counts.size // 1_000
 
 
-def sampled_pieces(seed: str) -> tuple[int, ...]:
-    return sample(seed, DOMAIN, SAMPLES, 2 * HEIGHT)
-
-
-def test_a_tenth_of_wrong_pieces_is_caught(case: Any, tmp_path: Path) -> None:
-    """A picture with a count off by one in each tenth piece passes hardly ever, whatever the threads."""
-    counts = read_png(case[0], FORM)
-    forged = counts.copy()
-    wrong = range(3, 2 * HEIGHT, 10)
-    for piece in wrong:
-        row, half = divmod(piece, 2)
-        column = half * PIECE + 9
-        forged[row, column] += 1 if forged[row, column] < MOST else -1
+def test_a_thousandth_of_wrong_pixels_is_caught(case: Any, tmp_path: Path) -> None:
+    """A picture with one count in a thousand off by one is rejected under every seed, whatever the threads."""
+    forged = read_png(case[0], FORM).copy()
+    wrong = np.random.default_rng(3).choice(forged.size, forged.size // 1_000, replace=False)
+    forged.flat[wrong] += np.where(forged.flat[wrong] < MOST, 1, -1).astype(np.uint16)
     write_png(tmp_path / "forged.png", forged)
     committed = root_of(forged)
-    for number in range(60):
+    for number in range(20):
         seed = f"{number:064x}"
+        hits = [pixel for pixel in sample(seed, DOMAIN, PIXELS, forged.size) if pixel in wrong]
         verdict = verify(WORK, {}, tmp_path / "forged.png", committed, seed, 1 + number % 3)
-        hits = [piece for piece in sampled_pieces(seed) if piece in wrong]
-        if hits:
-            assert isinstance(verdict, Rejected)
-            assert (verdict.code, verdict.row) == (RejectionCode.CHUNK_MISMATCH, hits[0] // 2)
-        else:
-            assert isinstance(verdict, Accepted)
-    assert sum(not set(wrong) & set(sampled_pieces(f"{number:064x}")) for number in range(1_000)) < 10
+        assert isinstance(verdict, Rejected)
+        assert (verdict.code, verdict.row) == (RejectionCode.CHUNK_MISMATCH, hits[0] // WIDTH)
+    assert 0.999**PIXELS < 1 / 70_000
+
+
+def test_one_wrong_pixel_is_caught_where_it_is_drawn(case: Any, tmp_path: Path) -> None:
+    """A single wrong count passes where it is not among the pixels that the seed draws."""
+    forged = read_png(case[0], FORM).copy()
+    forged[9, 4] += 1
+    write_png(tmp_path / "forged.png", forged)
+    committed = root_of(forged)
+    drawn = {number: 9 * WIDTH + 4 in sample(f"{number:064x}", DOMAIN, PIXELS, forged.size) for number in range(60)}
+    for wanted in (True, False):
+        seed = next(f"{number:064x}" for number, is_drawn in drawn.items() if is_drawn is wanted)
+        assert isinstance(verify(WORK, {}, tmp_path / "forged.png", committed, seed), Rejected) is wanted
 
 
 @pytest.mark.parametrize("count", [0, MOST + 1, 65_535])
