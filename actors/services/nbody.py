@@ -48,9 +48,10 @@ MOST_MASS: Final = 16.0
 MOST_COORDINATE: Final = 1_024.0
 # No state that the work allows comes near it, and from none below it can a step overflow.
 MOST_STATE: Final = 2.0**60
-# The interpreter's own needs, the arrays of a step for each thread, the leaves of the tree as objects.
+# The interpreter's own needs; what a thread reserves (a stack, an arena of the allocator) and its arrays; a leaf of the
+# tree as an object.
 FIXED_BYTES: Final = 96 << 20
-BYTES_PER_THREAD: Final = 32 << 20
+BYTES_PER_THREAD: Final = 96 << 20
 BYTES_PER_LEAF: Final = 256
 # Beyond so many bodies `findings` leaves the energy out: it looks at each pair.
 MOST_FOR_ENERGY: Final = 8_192

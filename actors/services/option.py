@@ -48,9 +48,10 @@ ERROR_BITS: Final = 128
 # C and D of the head of this module.
 _SQUARED_SCALE: Final = 38_394_480_915_568_083_949
 _SCALE: Final = 1_586_259_972_792
-# The interpreter's own needs, the arrays of a step for each thread, the leaves of the tree as objects.
+# The interpreter's own needs; what a thread reserves (a stack, an arena of the allocator) and its arrays; a leaf of the
+# tree as an object.
 FIXED_BYTES: Final = 96 << 20
-BYTES_PER_THREAD: Final = 32 << 20
+BYTES_PER_THREAD: Final = 96 << 20
 BYTES_PER_LEAF: Final = 256
 # The standard normal distribution is within this many deviations of its mean in 95 % of all cases.
 _DEVIATIONS: Final = Decimal("1.959963984540054")
