@@ -11,8 +11,10 @@ from actors.attestation.exam import (
     b_seed,
     operations,
 )
+from actors.attestation.fill import STEPS, HostMemory, Memory, fill_seed
 from actors.backends.base import Backend
 from actors.backends.host.exam import GpuExaminee
+from actors.backends.host.fill import GpuMemory
 from actors.backends.on_gpu import GpuBackend
 from schemas.attestation import ExamShape
 from schemas.values import Address, Digest
@@ -31,6 +33,14 @@ def examinee_on(backend: Backend, shape: ExamShape, epoch: Digest, address: Addr
     room = backend.gpu.properties.memory_bytes // SEGMENT_SHARE // (shape.inner + 4 * shape.columns + 64)
     segment = min(SEGMENT, 1 << max(0, room.bit_length() - 1))
     return GpuExaminee(backend.gpu, shape.inner, shape.columns, b, a, segment)
+
+
+def memory_on(backend: Backend, epoch: Digest, address: Address, uuid: str, memory_mib: int) -> Memory:
+    """The memory that is filled: that of the device where there is one."""
+    seed = fill_seed(epoch, address, uuid)
+    if isinstance(backend, GpuBackend):
+        return GpuMemory(backend.gpu, seed, memory_mib, STEPS, SEGMENT)
+    return HostMemory(seed, memory_mib)
 
 
 def measured_rate(examinee: Examinee, shape: ExamShape) -> int:

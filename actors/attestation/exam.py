@@ -27,11 +27,12 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from actors.attestation.segments import Leaves, SegmentedTree, path_length
 from actors.backends.base import Backend, Int8Array, Int32Array, Progress, no_progress
 from actors.services.generator import seeded_matrix, seeded_rows
 from actors.services.matmul import row_hashes
 from actors.services.sampling import sample
-from events.merkle import inclusion_path, root_of_hashes
+from events.merkle import root_of_hashes
 from schemas.attestation import ExamShape
 from schemas.values import Digest
 
@@ -48,9 +49,6 @@ _ROWS_DOMAIN: Final = b"assay:exam:rows:v1\0"
 # Rows in one piece of a miner's work: a power of two, so that the tree over the pieces is that over the rows.
 SEGMENT: Final = 65_536
 SMALL_SEGMENT: Final = 256
-# Up to so many leaf hashes are kept (32 MiB). Above, the root of each segment is, and the segment of an opened row is
-# made again.
-MAX_KEPT_LEAVES: Final = 1 << 20
 
 # B has 16 MiB: it stays in the second-level cache of a large GPU, and 64 rows cost 2**30 multiplications to check. A
 # row of C takes 2**24 multiplications and 128 compressions of SHA-256.
@@ -70,15 +68,6 @@ def rows_for(shape: ExamShape, giga_operations: int, duration_ms: int) -> int:
     return min(max(rows, shape.min_rows), MAX_ROWS)
 
 
-def path_length(rows: int, row: int) -> int:
-    """Hashes from the leaf of a row to the root over so many rows."""
-    length, last = 0, rows - 1
-    while last:
-        length += not (row == last and last % 2 == 0)
-        row, last = row >> 1, last >> 1
-    return length
-
-
 def b_seed(epoch: Digest) -> Digest:
     """The seed of B, which the whole epoch shares."""
     return hashlib.sha256(_B_DOMAIN + bytes.fromhex(epoch)).hexdigest()
@@ -96,18 +85,8 @@ def challenged_rows(rows: int, challenge: Digest) -> tuple[int, ...]:
     return sample(challenge, _ROWS_DOMAIN, OPENED_ROWS, rows)
 
 
-class Examinee(Protocol):
-    """What sits the exam: makes rows of the product from the two seeds."""
-
-    @property
-    def segment(self) -> int:
-        """The rows that it makes at once: a power of two."""
-
-    def leaves(self, first: int, count: int) -> Sequence[bytes]:
-        """The leaf hashes of ``count`` rows of C, from row ``first`` on."""
-
-    def root(self, first: int, count: int) -> bytes:
-        """The root over these leaf hashes."""
+class Examinee(Leaves, Protocol):
+    """What sits the exam: makes rows of the product from the two seeds; a leaf is a row."""
 
     def rows(self, indices: Sequence[int]) -> Int32Array:
         """These rows of C."""
@@ -124,15 +103,15 @@ class BackendExaminee:
 
     @property
     def segment(self) -> int:
-        """See `Examinee.segment`."""
+        """See `Leaves.segment`."""
         return SMALL_SEGMENT
 
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
-        """See `Examinee.leaves`."""
+        """See `Leaves.leaves`."""
         return row_hashes(self._backend.multiply(seeded_rows(self._a, first, count, self._inner), self._b))
 
     def root(self, first: int, count: int) -> bytes:
-        """See `Examinee.root`."""
+        """See `Leaves.root`."""
         return root_of_hashes(self.leaves(first, count))
 
     def rows(self, indices: Sequence[int]) -> Int32Array:
@@ -145,54 +124,21 @@ class Sitting:
     """One device's exam, from the work to the opening."""
 
     def __init__(self, examinee: Examinee, rows: int, segment: int | None = None) -> None:
-        segment = segment or examinee.segment
-        if segment & (segment - 1) or segment < 1:
-            raise AssertionError(f"{segment} rows in a segment are no power of two: the tree would have another shape")
         self._examinee = examinee
         self._rows = rows
-        self._segment = segment
-        self._roots: list[bytes] = []
-        self._kept: list[bytes] | None = None
+        self._tree = SegmentedTree(examinee, rows, segment)
 
     def work(self, progress: Progress = no_progress) -> Digest:
         """Do the work; the root to commit to. ``progress`` is called after each segment."""
-        starts = range(0, self._rows, self._segment)
-        self._roots = []
-        self._kept = None
-        kept: list[bytes] = []
-        for done, first in enumerate(starts, 1):
-            if self._rows <= MAX_KEPT_LEAVES:
-                leaves = self._examinee.leaves(first, self._length(first))
-                kept += leaves
-                self._roots.append(root_of_hashes(leaves))
-            else:
-                self._roots.append(self._examinee.root(first, self._length(first)))
-            progress(done, len(starts))
-        self._kept = kept or None
-        return root_of_hashes(self._roots).hex()
+        return self._tree.root(progress)
 
     def open(self, challenge: Digest) -> bytes:
         """The blob that opens the challenged rows. `work` must have been done."""
-        if not self._roots:
-            raise AssertionError("there is nothing to open before the work is done")
         indices = challenged_rows(self._rows, challenge)
-        parts = []
-        for index, row in zip(indices, self._examinee.rows(indices), strict=True):
-            parts.append(row.astype("<i4", copy=False).tobytes())
-            parts += self._path(index)
-        return b"".join(parts)
-
-    def _length(self, first: int) -> int:
-        return min(self._segment, self._rows - first)
-
-    def _path(self, index: int) -> list[bytes]:
-        segment, place = divmod(index, self._segment)
-        first = segment * self._segment
-        if self._kept is None:
-            leaves = self._examinee.leaves(first, self._length(first))
-        else:
-            leaves = self._kept[first : first + self._segment]
-        return [*inclusion_path(leaves, place), *inclusion_path(self._roots, segment)]
+        paths = [self._tree.path(index) for index in indices]
+        rows = self._examinee.rows(indices)
+        parts = [[row.astype("<i4", copy=False).tobytes(), *path] for row, path in zip(rows, paths, strict=True)]
+        return b"".join(part for opened_row in parts for part in opened_row)
 
 
 def opening_size(shape: ExamShape, rows: int, opened_rows: Sequence[int]) -> int:

@@ -4,7 +4,7 @@ import hashlib
 
 from msgspec import UnsetType
 
-from actors.attestation.exam import HASH_BYTES, path_length
+from actors.attestation.exam import HASH_BYTES
 from actors.attestation.fill import (
     STEPS,
     challenged_walks,
@@ -16,6 +16,7 @@ from actors.attestation.fill import (
     opening_size,
     walks_in,
 )
+from actors.attestation.segments import path_length
 from events.merkle import leaf_hash, verify_inclusion
 from schemas.attestation import ExamAnswer
 from schemas.values import Digest

@@ -13,10 +13,10 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from actors.attestation import devices
-from actors.attestation.devices import examinee_on, measured_rate
+from actors.attestation.devices import examinee_on, measured_rate, memory_on
 from actors.attestation.exam import DEVICE_SHAPE, Sitting, operations, rows_for
 from actors.attestation.exam_check import ExamSetup
-from actors.attestation.fill import Fill, fill_seed
+from actors.attestation.fill import Fill
 from actors.attestation.judge import Exam, Submission, judge
 from actors.attestation.lists import Lists
 from actors.attestation.live import watched
@@ -128,7 +128,7 @@ def _sit(
     answer = ExamAnswer(gpu=uuid, rows=rows, root=root)
     fill = None
     if fill_mib:
-        fill = Fill(fill_seed(exam.seed, address, uuid), fill_mib)
+        fill = Fill(memory_on(backend, exam.seed, address, uuid, fill_mib), fill_mib)
         memory_root = fill.work(lambda done, total: stages("filling memory", done, total))
         answer = msgspec.structs.replace(answer, memory_mib=fill_mib, memory_root=memory_root)
     began = time.perf_counter_ns()

@@ -18,6 +18,18 @@ _HASH_BYTES: Final = 32
 _ENTRY_BYTES: Final = 4
 
 
+def tree_root(gpu: Gpu, leaves: Buffer, count: int) -> bytes:
+    """The root of the tree over so many hashes that lie on the device (RFC 9162)."""
+    level = leaves
+    while count > 1:
+        above = -(-count // 2)
+        to = gpu.zeros(above * _HASH_BYTES)
+        grid = (-(-above // _NODE_THREADS), 1, 1)
+        gpu.launch("exam", "merkle_level", grid, (_NODE_THREADS, 1, 1), level, to, np.int32(count))
+        level, count = to, above
+    return bytes(gpu.get(level, np.uint8, (_HASH_BYTES,)).tobytes())
+
+
 class GpuExaminee:
     """Sits an exam on one GPU; see `actors.attestation.exam.Examinee`.
 
@@ -54,14 +66,7 @@ class GpuExaminee:
 
     def root(self, first: int, count: int) -> bytes:
         """The root over rows of C."""
-        level = self._hashed(first, count)
-        while count > 1:
-            above = -(-count // 2)
-            to = self._gpu.zeros(above * _HASH_BYTES)
-            grid = (-(-above // _NODE_THREADS), 1, 1)
-            self._gpu.launch("exam", "merkle_level", grid, (_NODE_THREADS, 1, 1), level, to, np.int32(count))
-            level, count = to, above
-        return bytes(self._gpu.get(level, np.uint8, (_HASH_BYTES,)).tobytes())
+        return tree_root(self._gpu, self._hashed(first, count), count)
 
     def rows(self, indices: Sequence[int]) -> Int32Array:
         """These rows of C."""

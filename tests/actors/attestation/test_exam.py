@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from actors.attestation import exam as exam_module
+from actors.attestation import segments
 from actors.attestation.exam import (
     DEVICE_SHAPE,
     MAX_OPENING_BYTES,
@@ -15,10 +16,10 @@ from actors.attestation.exam import (
     b_seed,
     challenged_rows,
     opening_size,
-    path_length,
     rows_for,
 )
 from actors.attestation.exam_check import ExamFault, ExamSetup, check_opening
+from actors.attestation.segments import path_length
 from actors.services.generator import seeded_matrix, seeded_rows
 from events.merkle import inclusion_path, leaf_hash, root
 from schemas.attestation import ExamAnswer, ExamShape
@@ -59,7 +60,7 @@ def test_segments_that_are_not_kept_are_made_again(monkeypatch: pytest.MonkeyPat
     """The opening is the same whether the leaves were kept or are made again."""
     kept = honest_sitting()
     kept.work()
-    monkeypatch.setattr(exam_module, "MAX_KEPT_LEAVES", 10)
+    monkeypatch.setattr(segments, "MAX_KEPT_LEAVES", 10)
     again = honest_sitting()
     again.work()
     assert again.open(CHALLENGE) == kept.open(CHALLENGE)

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from actors.attestation.fill import Fill, challenged_walks, fill_seed, labels_in, opening_size, walks_in
+from actors.attestation.fill import Fill, HostMemory, challenged_walks, fill_seed, labels_in, opening_size, walks_in
 from actors.attestation.fill_check import filled_mib
 from schemas.attestation import ExamAnswer
 from tests.actors.attestation.small_exam import CHALLENGE, EPOCH, MINER, UUID
@@ -13,10 +13,10 @@ MIB = 1
 
 @pytest.fixture(scope="module")
 def filled() -> tuple[ExamAnswer, bytes]:
-    fill = Fill(fill_seed(EPOCH, MINER, UUID), MIB)
+    fill = Fill(HostMemory(fill_seed(EPOCH, MINER, UUID), MIB), MIB)
     said: list[tuple[int, int]] = []
     root = fill.work(lambda done, total: said.append((done, total)))
-    assert said[0] == (1, 2)
+    assert said[0] == (1, 1)
     assert said[-1] == (2, 2)
     return ExamAnswer(gpu=UUID, rows=1, root="00" * 32, memory_mib=MIB, memory_root=root), fill.open(CHALLENGE)
 
@@ -65,4 +65,4 @@ def test_every_label_is_read_four_times_on_average() -> None:
 def test_what_has_not_been_filled_cannot_be_opened() -> None:
     """Opening before working is a broken invariant."""
     with pytest.raises(AssertionError, match="before the work"):
-        Fill(fill_seed(EPOCH, MINER, UUID), MIB).open(CHALLENGE)
+        Fill(HostMemory(fill_seed(EPOCH, MINER, UUID), MIB), MIB).open(CHALLENGE)

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.attestation.fill import Fill, fill_seed
+from actors.attestation.fill import Fill, HostMemory, fill_seed
 from actors.attestation.judge import device_lane, driver_lane, expected_rate, judge
 from actors.attestation.lists import ListedDriver, shipped
 from schemas.attestation import ExamVerdict, GpuEvidence, HostEvidence, SourceReport
@@ -114,7 +114,7 @@ def test_every_card_owes_a_rate() -> None:
 def test_a_verdict_says_what_was_found() -> None:
     """One entry per declared GPU in the order of the evidence; memory as far as it was shown; the lists' digest."""
     given = submission(honest_sitting())
-    fill = Fill(fill_seed(EPOCH, MINER, UUID), 1)
+    fill = Fill(HostMemory(fill_seed(EPOCH, MINER, UUID), 1), 1)
     answer = msgspec.structs.replace(given.answer, memory_mib=1, memory_root=fill.work())
     given = msgspec.structs.replace(given, answer=answer, fill_opening=fill.open(CHALLENGE))
     gpus = (GpuEvidence(uuid="GPU-silent"), card(vendor_id="10de", device_id="2335"))
