@@ -96,6 +96,18 @@ def digest(file: Path) -> str:
     return sha256(file.read_bytes()).hexdigest()
 
 
+def test_a_program_of_the_client_finds_no_miner_that_was_not_told_to_run_it(
+    assay: Callable[..., Ended], tmp_path: Path
+) -> None:
+    """Submitting one says that nobody offers it, and sends nothing."""
+    source = tmp_path / "twice.cu"
+    source.write_text('extern "C" __global__ void twice(int *x) { x[threadIdx.x] *= 2; }')
+    words = ("--entry", "twice", "--argument", "output:int32:256")
+    ended = assay("job", "submit", UNVERIFIED, source, *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert "NO_MINER_FOR_SERVICE" in ended.err
+
+
 def test_every_verified_service_is_offered(assay: Callable[..., Ended]) -> None:
     """A miner that is told nothing else offers what can be verified, and nothing that cannot."""
     (entry,) = assay("miner", "list", "-o", "json").answer
