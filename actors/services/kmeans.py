@@ -16,7 +16,7 @@ after the other:
 
 **Check, whole:** the first centres; in each leaf of 2. that the numbers add up to the chunk's points, the sums to the
 sum of the chunk's points, and that each sum can be one of so many int16; all other centres from these numbers and sums;
-that no label is too large. **Sampled:** `SAMPLES` of the leaves of 2. and 3., or all where there are no more, drawn
+all labels, from the last centres. **Sampled:** `SAMPLES` of the leaves of 2., or all where there are no more, drawn
 after the commitment, are computed again from the points and the committed centres before (see
 `actors.services.sampling` for what that proves).
 """
@@ -146,13 +146,14 @@ def verify(
     rejected = _contradiction(work, claimed, points, chunks)
     if rejected is not None:
         return rejected
-    cells = (work.iterations + 1) * work.chunks
+    cells = work.iterations * work.chunks
     drawn = sample(seed, DOMAIN, SAMPLES, cells)
+    again = [*drawn, *range(cells, cells + work.chunks)]
     with ThreadPoolExecutor(threads or 1, thread_name_prefix="verify") as executor:
-        right = list(executor.map(lambda cell: _is_right(work, claimed, chunks, cell), drawn))
+        right = list(executor.map(lambda cell: _is_right(work, claimed, chunks, cell), again))
     if not all(right):
-        cell = drawn[right.index(False)]
-        what = "labels" if cell >= work.iterations * work.chunks else "counts and sums"
+        cell = again[right.index(False)]
+        what = "labels" if cell >= cells else "counts and sums"
         detail = f"leaf {1 + cell} has wrong {what}"
         return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=1 + cell)
     if len(drawn) == cells:
@@ -178,9 +179,6 @@ def _contradiction(work: KMeans, claimed: Clustering, points: Int16Array, chunks
         if (claimed.centres[iteration + 1] != next_centres(claimed.centres[iteration], counts, sums)).any():
             detail = f"the centres after iteration {iteration} are not the means of their points"
             return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=0)
-    if int(claimed.labels.max()) >= work.clusters:
-        leaf = 1 + work.iterations * work.chunks + int(np.argmax(claimed.labels >= work.clusters)) // work.chunk_points
-        return Rejected(code=RejectionCode.RANGE, detail=f"leaf {leaf} has a label without a centre", row=leaf)
     return None
 
 

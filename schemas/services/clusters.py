@@ -39,7 +39,7 @@ class SeededPoints(Points, frozen=True, tag="seed", tag_field="kind"):
 
 
 class KMeans(ServiceWork, frozen=True, tag="kmeans", tag_field="service"):
-    """Lloyd's algorithm in integers, a fixed number of iterations. Sampled chunks of sums and labels are done again.
+    """Lloyd's algorithm in integers, a fixed number of iterations. All labels and sampled sums are done again.
 
     ``seed`` chooses the points that are the first centres.
     """

@@ -219,3 +219,14 @@ def test_bad_picture_is_the_clients_fault(case: Any, tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="png") as caught:
             call()
         assert caught.value.data["reason"] == "TYPE"
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_progress_is_told(tmp_path: Path, threads: int) -> None:
+    """Steps are counted up to the last one."""
+    work, blobs = work_on(tmp_path, noise(700, 300, 3))
+    told: list[tuple[int, int]] = []
+    backend = CpuBackend(threads)
+    compute(work, blobs, backend, tmp_path / "out.png", lambda done, total: told.append((done, total)), threads)
+    assert told == [(done, len(told)) for done in range(1, len(told) + 1)]
+    assert len(told) > 5

@@ -181,3 +181,13 @@ def test_misshapen_results_are_rejected(case: Any, tmp_path: Path, samples: Any,
     verdict = verify(WORK, {}, tmp_path / "bad.png", case[1].root, SEED)
     assert isinstance(verdict, Rejected)
     assert verdict.code is code
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_progress_is_told(tmp_path: Path, threads: int) -> None:
+    """Steps are counted up to the last one."""
+    told: list[tuple[int, int]] = []
+    backend = CpuBackend(threads)
+    compute(WORK, {}, backend, tmp_path / "out.png", lambda done, total: told.append((done, total)), threads)
+    assert told == [(done, len(told)) for done in range(1, len(told) + 1)]
+    assert len(told) > 10
