@@ -18,10 +18,10 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim mutations fuzz tamper exactness coverage lock install clean
+.PHONY: help demo test lint format bench sim mutations fuzz tamper exactness coverage lock install clean gpu-check
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 demo: $(INSTALLED) ## a network on this machine, one real job, its receipt, an audit (ARGS=--keep leaves it up)
 	$(BIN)/assay demo $(ARGS)
@@ -64,6 +64,9 @@ tamper: $(INSTALLED) ## change stored logs, read models, wallets in 2,400 ways; 
 
 exactness: $(INSTALLED) ## 10,000 honest products and as many with one bit changed; no error either way (ARGS="--count 100000")
 	$(BIN)/python -m tests.actors.attestation.long $(ARGS)
+
+gpu-check: $(INSTALLED) ## every kernel on this machine's GPU, against CPU and clock; builds PyCUDA; build/gpu-check.json
+	$(BIN)/python -m tests.kernels.gpu.check $(ARGS)
 
 coverage: $(INSTALLED) ## the tests of the deterministic packages, with the lines and branches they miss
 	@mkdir -p build

@@ -17,8 +17,8 @@ from actors.services.png import Form, read_png, write_png
 from actors.services.registry import service_for, verify
 from schemas.services import BlobPoints, ImageConvolve, KMeans, Mandelbrot, Picture, ServiceWork
 from tests.golden.picture_vectors import DIRECTORY, SEED, material, vectors
+from tests.kernels.device import device
 from tests.kernels.emulator.compiled import compiler
-from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 FILES: dict[str, Any] = {name: json.loads((DIRECTORY / name).read_text(encoding="utf-8")) for name in vectors()}
 
@@ -29,7 +29,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return CpuBackend()
     if compiler() is None:
         pytest.skip("needs a C++ compiler to build the kernels for the CPU: install g++")
-    return GpuBackend(EmulatedGpu(), "emulated")
+    return GpuBackend(device(), "emulated")
 
 
 def done(work: ServiceWork, blobs: dict[str, Path], folder: Path, backend: Backend, root: str) -> Path:

@@ -18,8 +18,8 @@ from actors.services.npy import open_matrix
 from actors.services.registry import service_for, verify
 from schemas.services import MonteCarloOption, NBody, ServiceWork
 from tests.golden.simulation_vectors import DIRECTORY, OPTION, deviate, power, vectors
+from tests.kernels.device import device
 from tests.kernels.emulator.compiled import compiler
-from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 FILES: dict[str, Any] = {name: json.loads((DIRECTORY / name).read_text(encoding="utf-8")) for name in vectors()}
 
@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
         return CpuBackend()
     if compiler() is None:
         pytest.skip("needs a C++ compiler to build the kernels for the CPU: install g++")
-    return GpuBackend(EmulatedGpu(), "emulated")
+    return GpuBackend(device(), "emulated")
 
 
 def done(work: ServiceWork, folder: Path, backend: Backend, root: str) -> Path:
