@@ -1,6 +1,7 @@
 // One step of bodies that attract each other, in float32 in a fixed order.
 //
 // arch: sm_75 sm_80 sm_90a
+// nvcc: -fmad=false
 // registers: 48
 // no-spill
 //
