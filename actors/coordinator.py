@@ -30,6 +30,7 @@ from actors.decision import (
     TurnedAway,
     draft,
 )
+from actors.examinations import Examinations, ExamJudge
 from actors.matching import eligible
 from events.canonical import canonical
 from events.errors import BlobUnavailable
@@ -40,7 +41,7 @@ from projections.state import State
 from schemas.blocks import Applied
 from schemas.events import JobAssigned, JobFailed, JobRefunded, JobSettled
 from schemas.services import blobs_of
-from schemas.state import Job, Miner, Open, Revealed, situation_of
+from schemas.state import Examination, Job, Miner, Open, Revealed, situation_of
 
 TAKE_OVER_MS: Final = 3_000
 AGAIN_MS: Final = 2_000
@@ -122,11 +123,20 @@ class Coordinator:
 
     name: Final = "coordinator"
 
-    def __init__(self, key: Key, chain: str, state: Callable[[], State], examiner: Examiner) -> None:
+    def __init__(
+        self,
+        key: Key,
+        chain: str,
+        state: Callable[[], State],
+        examiner: Examiner,
+        exam_judge: ExamJudge | None = None,
+    ) -> None:
+        """Without an ``exam_judge`` this coordinator leaves exams to others."""
         self._key = key
         self._chain = chain
         self._state = state
         self._examiner = examiner
+        self._exams = Examinations(key.address, state, exam_judge) if exam_judge else None
         self._cases: dict[str, Case] = {}
         self._notes: dict[str, _Notes] = {}
         # The effects under way: job → owner, and job → miner.
@@ -134,7 +144,10 @@ class Coordinator:
         self._judging: dict[str, str] = {}
 
     def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
-        self._cases = {case.job: case for case in map(_case_decoder.decode, rows.values())}
+        cases = (_case_decoder.decode(row) for name, row in rows.items() if name.startswith("case/"))
+        self._cases = {case.job: case for case in cases}
+        if self._exams is not None:
+            self._exams.begin(rows)
         sweep = Start("sweep", partial(self._examiner.sweep, frozenset(self._state().unfinished_jobs())))
         return Done((sweep, *self._look(now_ms)))
 
@@ -153,6 +166,8 @@ class Coordinator:
                 self._pause(message.key.split("/")[1], now_ms)
             case EffectFailed():
                 self._effect_failed(message, now_ms)
+        if self._exams is not None:
+            before += self._exams.decide(message, now_ms)
         return Done((*before, *self._look(now_ms)))
 
     def _look(self, now_ms: int) -> list[Command]:
@@ -169,6 +184,8 @@ class Coordinator:
                     commands += self._match(job_id, job, notes, free)
                 case Revealed() as revealed if self._is_my_turn(notes, revealed.assignment.coordinator, now_ms):
                     commands += self._judge(job_id, job, revealed)
+        if self._exams is not None:
+            commands += self._exams.look(now_ms)
         return commands
 
     def _notes_of(self, job_id: str, job: Job, now_ms: int) -> _Notes:
@@ -196,7 +213,7 @@ class Coordinator:
         return commands
 
     def _free_miners(self, state: State) -> dict[str, Miner]:
-        """Miners with a free place, counting what is assigned but not in a block yet."""
+        """Miners with a free place, counting what is assigned but not in a block yet. In an exam nobody has one."""
         planned: dict[str, int] = {}
         for case in self._cases.values():
             if case.miner:
@@ -204,7 +221,7 @@ class Coordinator:
         return {
             address: _with_running(miner, miner.running + planned.get(address, 0))
             for address, miner in state.miners().items()
-            if miner.running + planned.get(address, 0) < miner.capacity
+            if miner.running + planned.get(address, 0) < miner.capacity and not _is_in_exam(state, address)
         }
 
     def _first_for(self, job_id: str, state: State) -> str:
@@ -318,6 +335,11 @@ class Coordinator:
 def _is_taken(under_way: Mapping[str, str], who: str, most: int, most_of_one: int) -> bool:
     """Whether there is no place for one more effect on behalf of ``who``."""
     return len(under_way) >= most or sum(each == who for each in under_way.values()) >= most_of_one
+
+
+def _is_in_exam(state: State, address: str) -> bool:
+    attestation = state.attestation(address)
+    return attestation is not None and isinstance(attestation.examination, Examination)
 
 
 def _with_running(miner: Miner, running: int) -> Miner:

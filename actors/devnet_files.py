@@ -59,7 +59,7 @@ UNIT_PRICES: Final = (1_000, 1_200)
 class Plan(Struct, frozen=True, kw_only=True):
     """How many of each, on which terms. ``extra_clients`` are funded like the client: client-2, client-3, …
 
-    ``replicas`` is on how many servers of a cluster the streams are kept.
+    ``replicas`` is on how many servers of a cluster the streams are kept. ``attest`` is what miners have attested.
     """
 
     proposers: int = 3
@@ -70,6 +70,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     parameters: Parameters = PARAMETERS
     log_level: str = "info"
     replicas: int = 1
+    attest: str = "auto"
 
     def clients(self) -> tuple[str, ...]:
         """Names of the funded clients, the first first."""
@@ -172,7 +173,7 @@ class Files:
             table: dict[str, str | int] = {}
             if kind == "miner":
                 price = UNIT_PRICES[(int(number) - 1) % len(UNIT_PRICES)]
-                table = {"name": name, "capacity": self.plan.capacity, "unit_price": price}
+                table = {"name": name, "capacity": self.plan.capacity, "unit_price": price, "attest": self.plan.attest}
             elif kind == WALLET:
                 table = {"policy": str(self.directory / "policy.toml")}
             self.settings_file(name).write_text(_toml(lines) + (f"\n[{kind}]\n" + _toml(table) if table else ""))

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from actors.attesting import Attester, Attesting
 from actors.decision import (
     Cancel,
     Command,
@@ -153,21 +154,26 @@ class Miner:
 
     name: Final = "miner"
 
-    def __init__(self, key: Key, chain: str, registration: Registration, worker: Worker) -> None:
+    def __init__(
+        self, key: Key, chain: str, registration: Registration, worker: Worker, attester: Attester | None = None
+    ) -> None:
+        """Without an ``attester`` the miner claims no GPUs and sits no exams."""
         self._key = key
         self._chain = chain
         self._registration = registration
         self._worker = worker
+        self._attesting = Attesting(key.address, attester) if attester else None
         self._registered = Registered(0, "")
         self._tasks: dict[str, Task] = {}
 
     def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
         if REGISTRATION in rows:
             self._registered = _registered_decoder.decode(rows[REGISTRATION])
-        tasks = [_task_decoder.decode(row) for name, row in rows.items() if name != REGISTRATION]
+        tasks = [_task_decoder.decode(row) for name, row in rows.items() if name.startswith("task/")]
         self._tasks = {task.id: task for task in tasks}
         sweep = Start("sweep", partial(self._worker.sweep, frozenset(self._tasks)))
-        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks)))
+        attest = [] if self._attesting is None else self._attesting.begin(rows)
+        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks), *attest))
 
     def decide(self, message: object, now_ms: int) -> Decision:
         match message:
@@ -190,7 +196,7 @@ class Miner:
                 return self._effect_failed(message)
             case Heard() | TurnedAway():
                 return self._heard(message)
-        return Done()
+        return Done() if self._attesting is None else Done(tuple(self._attesting.decide(message)))
 
     def _register(self) -> list[Command]:
         """Says what it offers unless that is what it said last."""
@@ -233,7 +239,10 @@ class Miner:
             if isinstance(entry.outcome, TimerFired):
                 commands += self._end(entry.outcome.job)
             elif isinstance(entry.outcome, Applied) and not isinstance(entry.event, UnsetType):
-                event = read(bytes(entry.event)).event
+                signed = read(bytes(entry.event))
+                event = signed.event
+                if self._attesting is not None:
+                    commands += self._attesting.read(signed.id, event, message.block)
                 match event:
                     case JobAssigned(miner=self._key.address):
                         commands += self._assigned(event, message)
@@ -317,6 +326,8 @@ class Miner:
 
     def _effect_failed(self, failed: EffectFailed) -> Decision:
         effect, _, job_id = failed.name.partition("/")
+        if self._attesting is not None and (again := self._attesting.failed(effect, job_id)):
+            return NeverAgain("EXAM_NOT_SAT", str(failed.error), tuple(again))
         if job_id not in self._tasks:
             return Done()
         if effect == "compute" and not isinstance(failed.error, BusError | TimedOut):
@@ -331,6 +342,8 @@ class Miner:
         if isinstance(message, Heard) and not isinstance(message.outcome, Applied):
             verb, _, job_id = message.key.partition("/")
             gone: list[Command] = self._end(job_id) if verb in ("commit", "reveal") else []
+            if self._attesting is not None:
+                gone += self._attesting.in_vain(message.key)
             if verb == "register":
                 # The next start says it again.
                 self._registered = Registered(self._registered.count, "")

@@ -9,14 +9,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
-from actors.backends.choice import BackendName
+from actors.attestation.lists import load as load_lists
+from actors.attester import HostAttester
+from actors.backends.base import Backend
+from actors.backends.choice import BackendName, choose
 from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
+from actors.exam_judge import BlobExamJudge, BlockFacts
 from actors.examiner import BlobExaminer, Verify
 from actors.ledger import AccountAt, EventAt, QueriedLedger
 from actors.miner import LookAgain, Miner, Registration
@@ -59,7 +63,8 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     It offers all verified services there are, or only ``services``; each for ``unit_price`` micro-ASY per unit of the
     service, or for what ``prices`` says of it. ``backend`` computes, on the GPU with the UUID ``gpu`` where that is
     given. ``custom_kernels``: it also runs programs that clients bring, which takes a GPU and a host that allows the
-    whole jail.
+    whole jail. ``attest`` says what the miner has attested: ``auto`` the GPUs, where ``backend`` is one of a GPU;
+    ``processor`` the processor, which no profile but a devnet's takes; ``off`` nothing.
     """
 
     name: str = "miner"
@@ -72,6 +77,7 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     backend: BackendName = "cpu"
     gpu: str = ""
     custom_kernels: bool = False
+    attest: Literal["auto", "processor", "off"] = "auto"
 
 
 class WalletTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,7 +201,8 @@ async def run_coordinator(host: Host, stop: asyncio.Event, verdict: Verify) -> N
             return entry.hash
 
         examiner = BlobExaminer(host.bus, directory / "jobs", block_hash, verdict=verdict)
-        coordinator = Coordinator(host.key, host.genesis.chain, lambda: node.state, examiner)
+        exam_judge = _exam_judge(host, node, directory)
+        coordinator = Coordinator(host.key, host.genesis.chain, lambda: node.state, examiner, exam_judge)
         async with await host.store("coordinator") as store:
             speaking = Speaking(host.key, host.gas_price, NodeLedger(node, host.key.address))
             runtime = await Runtime.start(coordinator, store, host.bus, host.clock, speaking=speaking)
@@ -206,6 +213,21 @@ async def run_coordinator(host: Host, stop: asyncio.Event, verdict: Verify) -> N
             )
     finally:
         await node.stop()
+
+
+def _exam_judge(host: Host, node: Node, directory: Path) -> BlobExamJudge | None:
+    """None on a chain without exams. Raises BadInput, NotAllowed and VerificationFailed for lists that are none."""
+    if isinstance(host.genesis.parameters.trust, UnsetType):
+        return None
+
+    async def block(height: int) -> BlockFacts:
+        if height == 0:
+            return BlockFacts(genesis_hash(host.genesis), host.genesis.time_ms)
+        await node.wait_written(height)
+        entry = await node.read_model.read(partial(read_model_queries.block_entry, which=height))
+        return BlockFacts(entry.hash, entry.header.time_ms)
+
+    return BlobExamJudge(host.bus, directory / "exams", block, load_lists(directory / "lists.json"))
 
 
 async def _finals(node: Node, address: str, runtime: Runtime) -> None:
@@ -283,13 +305,42 @@ async def run_miner(host: Host, stop: asyncio.Event, registration: Registration,
             table.memory_mib * 2**20,
             table.threads,
         )
-        miner = Miner(host.key, host.genesis.chain, registration, worker)
+        attester = _attester(host, table)
+        miner = Miner(host.key, host.genesis.chain, registration, worker, attester)
         speaking = Speaking(host.key, host.gas_price, QueriedLedger(host.bus, host.key.address))
         runtime = await Runtime.start(miner, store, host.bus, host.clock, speaking=speaking)
         log.info("up", role="miner", address=host.key.address)
         host.up()
         again = every(host.clock, LOOK_AGAIN_MS, LookAgain())
-        await runtime.run(stop, [own_feed(host.bus, host.key.address), again])
+        try:
+            await runtime.run(stop, [own_feed(host.bus, host.key.address), again])
+        finally:
+            if attester is not None:
+                attester.close()
+
+
+def _attester(host: Host, table: MinerTable) -> HostAttester | None:
+    """None where there are no exams, or nothing to attest. Raises as `_exam_judge`."""
+    trust = host.genesis.parameters.trust
+    processor = table.attest == "processor"
+    if isinstance(trust, UnsetType) or table.attest == "off" or not (processor or table.backend != "cpu"):
+        return None
+
+    def backend(device: str | None) -> Backend:
+        return choose("cpu" if device is None else "pycuda", table.threads, device)
+
+    directory = host.directory("miner")
+    return HostAttester(
+        host.bus,
+        host.key.address,
+        directory / "exams",
+        trust.exam,
+        trust.exam_window_ms,
+        load_lists(directory / "lists.json"),
+        backend,
+        processor=processor,
+        only=table.gpu,
+    )
 
 
 async def _run_wallet(host: Host, stop: asyncio.Event) -> None:

@@ -34,7 +34,7 @@ Parties = tuple[str, ...]
 class Concern(Struct, frozen=True):
     """Of one outcome: the addresses, each once, the sender first, and the job that it moved, if any.
 
-    ``beyond`` are those of them that the event's own bytes do not name.
+    ``beyond`` are those of them that are not its sender, nor the ``to`` of a transfer.
     """
 
     addresses: Parties
@@ -73,9 +73,9 @@ class Concerns:
         if isinstance(event, TransferSent):
             return Concern((event.sender, event.to))
         if isinstance(event, ExamOpened):
-            return Concern(tuple(dict.fromkeys((event.sender, *event.miners))))
+            return _of_named(event.sender, *event.miners)
         if isinstance(event, ExamJudged):
-            return Concern(tuple(dict.fromkeys((event.sender, event.verdict.miner))))
+            return _of_named(event.sender, event.verdict.miner)
         if isinstance(event, JobSubmitted):
             self._parties[signed.id] = (event.sender,)
             return Concern((event.sender,), (), signed.id)
@@ -90,6 +90,11 @@ class Concerns:
         self._parties[event.job] = parties[:1] if isinstance(event, JobFailed) else parties
         addresses = tuple(dict.fromkeys((event.sender, *parties)))
         return Concern(addresses, addresses[1:], event.job)
+
+
+def _of_named(sender: str, *others: str) -> Concern:
+    addresses = tuple(dict.fromkeys((sender, *others)))
+    return Concern(addresses, addresses[1:])
 
 
 def _parties_of(job: Job) -> Parties:

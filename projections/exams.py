@@ -10,6 +10,7 @@ which the rules let them say only once it is true. The score follows from the re
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -38,6 +39,12 @@ from schemas.state import Attestation, ExamCommitment, Examination, Examined
 UNANSWERED: Final = ("absent", "late")
 OPERATIONS_PER_ENTRY: Final = 2
 GIGA: Final = 10**9
+SPOT_DOMAIN: Final = b"assay:spot-check:v1\0"
+
+
+def spot_number(block_hash: str, job_id: str) -> int:
+    """What a settled job draws, below 10,000, from the block that settled it; nobody knew it before."""
+    return int.from_bytes(sha256(SPOT_DOMAIN + bytes.fromhex(block_hash) + bytes.fromhex(job_id)).digest()) % 10_000
 
 
 def performance_of(answer: ExamAnswer, shape: ExamShape, duration_ms: int) -> int:

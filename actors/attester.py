@@ -1,0 +1,207 @@
+"""The miner's effects in attestation: probing the host, sitting exams on its devices, uploading what it has to open."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from actors.attestation.exam import BackendExaminee, Sitting, a_seed, b_seed, operations, rows_for
+from actors.attestation.lists import Lists
+from actors.attestation.live import watched
+from actors.attestation.probe import HostProbe, Places, probe
+from actors.attestation.selftest import CALIBRATION_ROWS, processor_id
+from actors.attesting import Answered, Claimed, Shown
+from actors.backends.base import Backend, DeviceFault
+from actors.fetching import host_faults
+from bus.port import Bus
+from events.canonical import UNREADABLE, canonical
+from events.errors import AssayError, Unreachable
+from schemas.attestation import ExamAnswer, ExamOpening, ExamShape, Liveness
+from schemas.messages import QueryAnswer, QueryRefused
+from schemas.queries import Question
+from schemas.values import Digest
+
+WORK_MS: Final = 3_000
+WATCHED_MS: Final = 1_500
+WATCHED_ROWS: Final = 256
+
+log = structlog.get_logger()
+Value = TypeVar("Value")
+_answers: Final = msgspec.json.Decoder(QueryAnswer | QueryRefused)
+
+
+class _Status(Struct):
+    height: int
+    head: str
+
+
+_status: Final = msgspec.json.Decoder(_Status)
+
+
+class HostAttester:
+    """Attests this host for ``address``. ``backend`` makes what computes on the device with a UUID, in the thread where
+    it is used; None stands for the processor, which is claimed only where ``processor`` says so.
+
+    With ``only`` no other GPU than that is claimed. ``window_ms`` is how long the chain gives for an exam of this
+    ``shape``; a third of it is worked, at most.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        address: str,
+        directory: Path,
+        shape: ExamShape,
+        window_ms: int,
+        lists: Lists,
+        backend: Callable[[str | None], Backend],
+        *,
+        processor: bool = False,
+        only: str = "",
+        places: Places | None = None,
+    ) -> None:
+        self._bus = bus
+        self._address = address
+        self._directory = directory
+        self._shape = shape
+        self._work_ms = min(WORK_MS, window_ms // 3)
+        self._lists = lists
+        self._backend = backend
+        self._processor = processor
+        self._only = only
+        self._places = places or Places()
+        # A device's own thread: what computes on a GPU stays in the thread that it was made in.
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._backends: dict[str, Backend] = {}
+        self._sittings: dict[tuple[Digest, str], Sitting] = {}
+        self._gpus: tuple[str, ...] = ()
+
+    async def claim(self) -> Claimed:
+        """Looks at the host, and at its GPUs while they work. Raises BusError, TimedOut."""
+        looked = await asyncio.to_thread(probe, self._places)
+        if self._only:
+            chosen = tuple(gpu for gpu in looked.gpus if gpu.uuid == self._only)
+            looked = msgspec.structs.replace(looked, gpus=chosen)
+        if not looked.gpus and not self._processor:
+            return Claimed(None)
+        live = await self._live(looked)
+        status = await self._ask_status()
+        evidence = looked.evidence(
+            status.height,
+            status.head,
+            self._lists.digest(),
+            live,
+            processor=processor_id(self._address) if self._processor else None,
+        )
+        self._gpus = tuple(gpu.uuid for gpu in evidence.gpus)
+        return Claimed(evidence)
+
+    async def sit(self, exam: Digest, seed: Digest) -> Answered:
+        """Does the work on every device at once. Raises what a backend raises."""
+        if not self._gpus:
+            await self.claim()
+        answers = await asyncio.gather(
+            *(self._on(gpu, partial(self._work, exam, seed, gpu, None)) for gpu in self._gpus), return_exceptions=True
+        )
+        for gpu, answer in zip(self._gpus, answers, strict=True):
+            if isinstance(answer, BaseException):
+                log.warning("a device cannot sit the exam", gpu=gpu, why=repr(answer))
+        found = tuple(answer for answer in answers if isinstance(answer, ExamAnswer))
+        if not found:
+            raise next(answer for answer in answers if isinstance(answer, BaseException))
+        return Answered(exam, found)
+
+    async def show(self, exam: Digest, seed: Digest, answers: tuple[ExamAnswer, ...], challenge: Digest) -> Shown:
+        """Uploads the challenged rows of each device. Raises BusError, TimedOut, HostFault."""
+        openings = [await self._open(exam, seed, answer, challenge) for answer in answers]
+        return Shown(exam, tuple(openings))
+
+    async def forget(self, exam: Digest) -> None:
+        """Lets go of what was kept of the exam."""
+        self._sittings = {key: sitting for key, sitting in self._sittings.items() if key[0] != exam}
+
+    def close(self) -> None:
+        """Ends the devices' threads."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def _on(self, gpu: str, work: Callable[[], Value]) -> Awaitable[Value]:
+        thread = self._threads.get(gpu)
+        if thread is None:
+            thread = self._threads[gpu] = ThreadPoolExecutor(1, thread_name_prefix=f"exam {gpu[:12]}")
+        return asyncio.get_running_loop().run_in_executor(thread, work)
+
+    def _examinee(self, seed: Digest, gpu: str) -> BackendExaminee:
+        """In the device's thread."""
+        backend = self._backends.get(gpu)
+        if backend is None:
+            backend = self._backends[gpu] = self._backend(None if gpu.startswith("CPU-") else gpu)
+        return BackendExaminee(backend, self._shape, b_seed(seed), a_seed(seed, self._address, gpu))
+
+    def _work(self, exam: Digest, seed: Digest, gpu: str, rows: int | None) -> ExamAnswer:
+        """In the device's thread. As many rows as it does in the time, unless they are given."""
+        examinee = self._examinee(seed, gpu)
+        if rows is None:
+            examinee.leaves(0, CALIBRATION_ROWS)
+            began = time.perf_counter_ns()
+            examinee.leaves(0, CALIBRATION_ROWS)
+            spent = max(1, time.perf_counter_ns() - began)
+            rows = rows_for(self._shape, operations(self._shape, CALIBRATION_ROWS) // spent, self._work_ms)
+        sitting = Sitting(examinee, rows)
+        root = sitting.work()
+        self._sittings[exam, gpu] = sitting
+        return ExamAnswer(gpu=gpu, rows=rows, root=root)
+
+    async def _open(self, exam: Digest, seed: Digest, answer: ExamAnswer, challenge: Digest) -> ExamOpening:
+        if (exam, answer.gpu) not in self._sittings:
+            await self._on(answer.gpu, partial(self._work, exam, seed, answer.gpu, answer.rows))
+        sitting = self._sittings[exam, answer.gpu]
+        opening = await self._on(answer.gpu, partial(sitting.open, challenge))
+        with host_faults("the opening of an exam"):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            path = self._directory / f"{exam}-{answer.gpu}"
+            await asyncio.to_thread(path.write_bytes, opening)
+            try:
+                stored = await self._bus.put_blob(self._address, path)
+            finally:
+                path.unlink(missing_ok=True)
+        return ExamOpening(gpu=answer.gpu, rows=stored, size=len(opening))
+
+    async def _live(self, looked: HostProbe) -> Mapping[str, Liveness]:
+        """What the GPUs' counters show while each of them works for a moment."""
+        found: dict[str, Liveness] = {}
+        for gpu in looked.gpus:
+            work = partial(self._keep_busy, gpu.uuid)
+            try:
+                found |= {
+                    uuid: live
+                    for uuid, live in (await self._on(gpu.uuid, partial(watched, self._places, work))).items()
+                    if uuid == gpu.uuid
+                }
+            except (AssayError, DeviceFault, OSError) as error:
+                log.warning("a device cannot work", gpu=gpu.uuid, why=repr(error))
+        return found
+
+    def _keep_busy(self, gpu: str) -> None:
+        examinee = self._examinee("0" * 64, gpu)
+        until = time.monotonic_ns() + WATCHED_MS * 1_000_000
+        while time.monotonic_ns() < until:
+            examinee.leaves(0, WATCHED_ROWS)
+
+    async def _ask_status(self) -> _Status:
+        """Where a node stands: which block is the newest."""
+        data = await self._bus.query("status", canonical(Question()))
+        try:
+            found = _answers.decode(data)
+            if isinstance(found, QueryAnswer):
+                return _status.decode(found.value)
+        except UNREADABLE as error:
+            raise Unreachable("a node's answer cannot be read", why=str(error)) from error
+        raise Unreachable("no node says where it stands", why=found.problem.detail)
