@@ -7,8 +7,8 @@ import numpy as np
 from actors.backends.base import Int32Array, Progress, UInt8Array, no_progress
 from actors.backends.gpu import Gpu
 
-_TILE_X: Final = 32
-_TILE_Y: Final = 8
+_TILE: Final = 32
+_THREADS_Y: Final = 8
 
 
 def convolve(
@@ -26,8 +26,8 @@ def convolve(
     gpu.launch(
         "convolve",
         "convolve",
-        (-(-width // _TILE_X), -(-height // _TILE_Y), channels),
-        (_TILE_X, _TILE_Y, 1),
+        (-(-width // _TILE), -(-height // _TILE), channels),
+        (_TILE, _THREADS_Y, 1),
         gpu.put(np.ascontiguousarray(picture)),
         gpu.put(np.ascontiguousarray(kernel)),
         filtered,
