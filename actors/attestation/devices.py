@@ -13,7 +13,7 @@ from actors.attestation.exam import (
 )
 from actors.attestation.fill import STEPS, HostMemory, Memory, fill_seed
 from actors.backends.base import Backend
-from actors.backends.host.exam import GpuExaminee
+from actors.backends.host.exam import CHUNK, GpuExaminee
 from actors.backends.host.fill import GpuMemory
 from actors.backends.on_gpu import GpuBackend
 from schemas.attestation import ExamShape
@@ -26,9 +26,10 @@ SEGMENT_SHARE: Final = 4
 
 
 def examinee_on(backend: Backend, shape: ExamShape, epoch: Digest, address: Address, uuid: str) -> Examinee:
-    """What sits the exam of the device ``uuid`` on this backend: wholly on the device where there is one."""
+    """What sits the exam of the device ``uuid`` on this backend: wholly on the device where there is one, and where the
+    kernels can work with the shape."""
     b, a = b_seed(epoch), a_seed(epoch, address, uuid)
-    if not isinstance(backend, GpuBackend):
+    if not isinstance(backend, GpuBackend) or shape.inner % CHUNK or shape.columns % CHUNK:
         return BackendExaminee(backend, shape, b, a)
     room = backend.gpu.properties.memory_bytes // SEGMENT_SHARE // (shape.inner + 4 * shape.columns + 64)
     segment = min(SEGMENT, 1 << max(0, room.bit_length() - 1))

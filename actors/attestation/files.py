@@ -69,12 +69,12 @@ def procfs(proc: Path) -> list[Raw]:
     directory = proc / "driver/nvidia"
     version = driver_version(text_of(directory / "version"))
     return [
-        {"driver_version": version, **_information(text_of(gpu / "information") or "")}
+        {"driver_version": version, **information(text_of(gpu / "information") or "")}
         for gpu in sorted((directory / "gpus").iterdir())
     ]
 
 
-def _information(text: str) -> dict[str, str]:
+def information(text: str) -> dict[str, str]:
     """The lines ``label: value``. A value that the driver hides from those who are not root is absent."""
     found = {}
     for line in text.splitlines():

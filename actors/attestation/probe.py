@@ -95,7 +95,7 @@ def probe(places: Places | None = None) -> HostProbe:
         "sysfs": _of_files(lambda: files.sysfs(places.sys)),
         "procfs": _of_files(lambda: files.procfs(places.proc)),
     }
-    readings = {source: [read(_with_short_bus(raw)) for raw in said] for source, (said, _) in answers.items()}
+    readings = {source: [read(_in_one_spelling(raw)) for raw in said] for source, (said, _) in answers.items()}
     mapped = {*nvml.mapped, *cuda.mapped}
     preload_text = files.text_of(places.preload_file) or ""
     mountinfo = files.text_of_all(places.mountinfo) or ""
@@ -157,14 +157,18 @@ def _of_files(look: Callable[[], list[Raw]]) -> tuple[list[Raw], str]:
         return [], f"{error.filename}: {error.strerror}"
 
 
-def _with_short_bus(raw: Raw) -> Raw:
-    """NVML writes the domain of a PCI address with eight digits, the others with four; and some in capitals."""
-    bus = raw.get("bus_id")
-    if not isinstance(bus, str):
-        return raw
-    domain, _, rest = bus.lower().partition(":")
-    short = domain[4:] if len(domain) == 8 and domain.startswith("0000") else domain
-    return {**raw, "bus_id": f"{short}:{rest}"}
+def _in_one_spelling(raw: Raw) -> Raw:
+    """NVML writes the domain of a PCI address with eight digits, the others with four; digits above nine come in
+    capitals here and small there."""
+    bus, vbios = raw.get("bus_id"), raw.get("vbios")
+    changed = dict(raw)
+    if isinstance(vbios, str):
+        changed["vbios"] = vbios.upper()
+    if isinstance(bus, str):
+        domain, _, rest = bus.lower().partition(":")
+        short = domain[4:] if len(domain) == 8 and domain.startswith("0000") else domain
+        changed["bus_id"] = f"{short}:{rest}"
+    return changed
 
 
 def _by_device(readings: Mapping[Source, list[Reading]]) -> tuple[GpuEvidence, ...]:

@@ -10,7 +10,7 @@ from actors.backends.gpu import Buffer, Gpu
 from actors.backends.host.matmul import INT8_KERNELS, TILE, launch_product, packed, usable
 from actors.services.generator import key_and_stream, seeded_matrix, seeded_rows
 
-_CHUNK: Final = 16
+CHUNK: Final = 16
 _THREADS: Final = 256
 _NODE_THREADS: Final = 64
 _WARP: Final = 32
@@ -38,8 +38,8 @@ class GpuExaminee:
     """
 
     def __init__(self, gpu: Gpu, inner: int, columns: int, b: str, a: str, segment: int, kernel: str = "") -> None:
-        if inner % _CHUNK or columns % _CHUNK:
-            raise AssertionError(f"{inner} and {columns} are no multiples of {_CHUNK}")
+        if inner % CHUNK or columns % CHUNK:
+            raise AssertionError(f"{inner} and {columns} are no multiples of {CHUNK}")
         self._gpu = gpu
         self._inner = inner
         self._columns = columns
@@ -84,7 +84,7 @@ class GpuExaminee:
         self._gpu.launch(
             "exam",
             "seeded_rows",
-            (count, -(-self._inner // (_CHUNK * _THREADS)), 1),
+            (count, -(-self._inner // (CHUNK * _THREADS)), 1),
             (_THREADS, 1, 1),
             self._left,
             *(np.uint32(word) for word in (*key, *stream, first)),

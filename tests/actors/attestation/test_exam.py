@@ -49,6 +49,14 @@ def test_an_honest_answer_is_right(rows: int) -> None:
     assert found.rows == min(rows, OPENED_ROWS)
 
 
+def test_the_exam_is_what_it_was() -> None:
+    """Root and opening of one small exam, which any other implementation must reproduce, never change."""
+    given = submission(honest_sitting())
+    assert given.opening is not None
+    assert given.answer.root == "c62e894dec42b5bd0396cb7ba5b970ed94ae5b21b13e3688d3cb6e8596bd69df"
+    assert sha256(given.opening).hexdigest() == "332aa46de7ef4b9ffc9ad64cde053e612a4afdf1dfca482ed38a858bdf5e58a0"
+
+
 def test_the_root_is_that_over_all_rows() -> None:
     """The root over segments is the Merkle root over the rows of the whole product."""
     a = seeded_matrix(a_seed(EPOCH, MINER, UUID), ROWS, SHAPE.inner).astype(np.int64)

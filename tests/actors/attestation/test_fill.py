@@ -1,5 +1,7 @@
 """The fill: what a device shows of its memory, and what it does not."""
 
+from hashlib import sha256
+
 import msgspec
 import pytest
 
@@ -19,6 +21,13 @@ def filled() -> tuple[ExamAnswer, bytes]:
     assert said[0] == (1, 1)
     assert said[-1] == (2, 2)
     return ExamAnswer(gpu=UUID, rows=1, root="00" * 32, memory_mib=MIB, memory_root=root), fill.open(CHALLENGE)
+
+
+def test_the_fill_is_what_it_was(filled: tuple[ExamAnswer, bytes]) -> None:
+    """Root and opening of one MiB, which any other implementation must reproduce, never change."""
+    answer, blob = filled
+    assert answer.memory_root == "ba09be6480ac679c1b63d714dd45f61af649c61498ac0ec9095d3e34ad70698d"
+    assert sha256(blob).hexdigest() == "3bac68d8a56127845fef1e406f4bfed8711b0a75cf57a0a41aae072467e503bb"
 
 
 def test_a_filled_memory_shows(filled: tuple[ExamAnswer, bytes]) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.attestation.loaded import overlaid, preloaded
+from actors.attestation.child import mapped_files
+from actors.attestation.files import driver_version, information
+from actors.attestation.loaded import mounts, overlaid, preloaded
 from actors.attestation.probe import HostProbe, probe
 from actors.attestation.reading import read
-from schemas.attestation import HostEvidence
+from schemas.attestation import HostEvidence, SourceReport
 from tests.actors.attestation.mock_host import HOST_MOUNTS, UUID, kernel_trees, libraries, needs_compiler, places
 
 BLOCK = "5b" * 32
@@ -34,7 +38,7 @@ def test_four_sources_are_put_together(tmp_path: Path) -> None:
     assert gpu.nvml.subsystem_id == gpu.sysfs.subsystem_id == "18be"
     assert (gpu.nvml.architecture, gpu.nvml.cores, gpu.nvml.memory_mib) == ("Hopper", 16_896, 143_771)
     assert (gpu.cuda.multiprocessors, gpu.cuda.clock_mhz, gpu.cuda.compute_capability) == (132, 1_980, "9.0")
-    assert gpu.procfs.vbios == "96.00.be.00.01"
+    assert gpu.procfs.vbios == "96.00.BE.00.01"
     assert found.driver_version == "570.86.15"
     assert {Path(file.path).name for file in found.driver_files} == {"libnvidia-ml.so.1", "libcuda.so.1"}
     assert found.library is not None
@@ -164,6 +168,24 @@ def test_a_container_runtimes_mounts_are_no_overlay() -> None:
     """Files of the driver under their own names, and the GPU's directory of procfs, come with every GPU container."""
     assert overlaid(CONTAINER) == ()
     assert overlaid(CONTAINER.replace("- proc proc ro", "- ext4 /dev/vda ro")) != ()
+
+
+@given(text=st.text(max_size=400))
+def test_any_text_of_the_kernel_is_read(text: str) -> None:
+    """Whatever stands in maps, mountinfo, an information file or a version: no error, and paths only."""
+    assert all(path.startswith("/") for path in mapped_files(text))
+    assert set(overlaid(f"{HOST_MOUNTS}{text}")) <= {mount.point for mount in mounts(f"{HOST_MOUNTS}{text}")}
+    assert driver_version(text) is not None
+    assert set(information(text)) <= {"name", "uuid", "vbios", "bus_id"}
+
+
+@given(raw=st.dictionaries(st.sampled_from(SourceReport.__struct_fields__), st.none() | st.integers() | st.text()))
+def test_any_answer_of_a_library_is_read(raw: dict[str, object]) -> None:
+    """Each field of any answer is kept, absent or named as malformed; what is kept fits the wire."""
+    found = read(raw)
+    kept = {name for name in raw if getattr(found.report, name) is not msgspec.UNSET}
+    assert kept | set(found.malformed) == {name for name, value in raw.items() if value is not None}
+    assert msgspec.json.decode(msgspec.json.encode(found.report), type=SourceReport) == found.report
 
 
 _IN_A_NAMESPACE = """
