@@ -1,7 +1,7 @@
 // Nearest centres, and the sums of their points by chunk: one iteration of Lloyd's algorithm but for its means.
 //
 // arch: sm_75 sm_80 sm_90a
-// registers: 64
+// registers: 72
 // no-spill
 //
 // Shape: `points` is count × dimensions, `centres` clusters × dimensions, both int16; at most 64 dimensions, at most 256
@@ -11,11 +11,13 @@
 // Exact: a difference of two int16 is below 2^16 in magnitude, so its square fits 32 bits, and the sum of 64 of them 38.
 // Only a smaller distance replaces an earlier centre, so of equally near ones the first is taken. A chunk has at most
 // 65,535 points: its sums fit an int32. Integers are added, so the order of the atomics does not matter.
-// Cost: count · clusters · dimensions subtractions and multiplications with two loads from shared memory each; the points
-// are read twice.
+// Cost: count · clusters · dimensions subtractions and multiplications, with five loads from shared memory for four of
+// them; the points are read twice.
 
 #define DIMENSIONS 64
+// Centres in shared memory, and how many of them are measured at once.
 #define TILE 32
+#define TOGETHER 4
 // Two more, so that equal coordinates of neighbouring points lie in different banks.
 #define STRIDE (DIMENSIONS + 2)
 
@@ -36,16 +38,23 @@ extern "C" __global__ void __launch_bounds__(128)
         for (int i = threadIdx.x; i < size * dimensions; i += 128)
             centre[i / dimensions][i % dimensions] = centres[from * dimensions + i];
         __syncthreads();
-        for (int c = 0; c < size && threadIdx.x < here; ++c) {
-            unsigned long long distance = 0;
+        for (int c = 0; c < size && threadIdx.x < here; c += TOGETHER) {
+            // Beyond the last centre lies whatever was there before; its distance is not looked at.
+            unsigned long long distances[TOGETHER] = {};
             for (int j = 0; j < dimensions; ++j) {
-                unsigned difference = (unsigned)(point[threadIdx.x][j] - centre[c][j]);
-                distance += difference * difference;
+                int coordinate = point[threadIdx.x][j];
+#pragma unroll
+                for (int o = 0; o < TOGETHER; ++o) {
+                    unsigned difference = (unsigned)(coordinate - centre[c + o][j]);
+                    distances[o] += difference * difference;
+                }
             }
-            if (distance < least) {
-                least = distance;
-                label = from + c;
-            }
+#pragma unroll
+            for (int o = 0; o < TOGETHER; ++o)
+                if (c + o < size && distances[o] < least) {
+                    least = distances[o];
+                    label = from + c + o;
+                }
         }
     }
     if (threadIdx.x < here) labels[first + threadIdx.x] = (unsigned char)label;
