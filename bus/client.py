@@ -9,7 +9,7 @@ headers without sense are none: who the message is from, its signature says.
 import re
 
 import nats.protocol.parser
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 
 # The server splits a line at spaces and tabs alone, so a vertical tab or a form feed is a part of a subject.
@@ -24,6 +24,12 @@ nats.protocol.parser.HMSG_RE = _MESSAGE_WITH_HEADERS
 
 class TolerantClient(Client):
     """Reads on, whatever comes."""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        # A server that took the connection and hung up before it said anything: nobody else closes that socket.
+        if self._transport is not None:
+            self._transport.close()  # type: ignore[no-untyped-call]  # nats-py ships part of its types
+        await super()._connect_to_server(s)
 
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None

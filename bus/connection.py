@@ -101,6 +101,7 @@ class Connection:
                     inbox_prefix=inbox_prefix,
                 )
         except (TimeoutError, nats.errors.Error, OSError) as error:
+            await client.close()
             hint = "Start a network with `assay devnet`, or check the address."
             raise Unreachable(f"no NATS server answers at {url}", why=str(error), hint=hint, url=url) from error
         connection._up.set()
