@@ -13,10 +13,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Self
 
-import nats
 import nats.errors
 
 from bus.bound_process import BoundProcess
+from bus.client import TolerantClient
 from bus.server import MAX_PAYLOAD, find_binary
 from events.subjects import stream
 from tests.faults.copies import Copy, read_copy
@@ -209,8 +209,9 @@ jetstream {{
         async def quiet(_: Exception) -> None:
             return
 
-        client = await nats.connect(urls, connect_timeout=1, max_reconnect_attempts=3, error_cb=quiet)
+        client = TolerantClient()
         try:
+            await client.connect(urls, connect_timeout=1, max_reconnect_attempts=3, error_cb=quiet)
             yield client
         finally:
             await client.close()
@@ -294,11 +295,11 @@ jetstream {{
         async with self.operator() as client:
             return {server: await read_copy(client, log, f"nats-{server}", last) for server in SERVERS}
 
-    async def heal(self, chain: str) -> tuple[list[int], dict[int, Copy]]:
-        """Which servers' copies have holes, and all copies when those were made anew from a whole one."""
+    async def heal(self, chain: str) -> tuple[dict[int, list[int]], dict[int, Copy]]:
+        """Which messages servers' copies lack, and all copies when those were made anew from a whole one."""
         copies = await self.copies(chain)
         whole = [server for server, copy in copies.items() if not copy.missing]
-        damaged = [server for server in copies if server not in whole]
+        damaged = {server: copy.missing for server, copy in copies.items() if copy.missing}
         if not damaged or not whole:
             return damaged, copies
         for server in damaged:

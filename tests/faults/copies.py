@@ -14,8 +14,8 @@ API_S = 5.0
 # Chance says which server a consumer is on.
 CONSUMERS_TRIED = 200
 BATCH = 50
-# So long a server may take to deliver the next messages that it has.
-SILENCE_S = 2.0
+# So long a server may take, twice in a row, to deliver the next messages that it has.
+SILENCE_S = 3.0
 
 
 class Copy(Struct, frozen=True):
@@ -32,14 +32,14 @@ async def read_copy(client: Any, stream: str, server: str, last: int) -> Copy:
     deliveries = await client.subscribe(inbox, pending_msgs_limit=0, pending_bytes_limit=0)
     found: dict[int, bytes] = {}
     digest = sha256()
+    silences = 0
     try:
-        while len(found) < last:
+        while len(found) < last and silences < 2:
             wanted = min(BATCH, last - len(found))
             request = {"batch": wanted, "expires": int(SILENCE_S * 1_000_000_000)}
             await client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}", json.dumps(request).encode(), inbox)
             messages = await _until_over(deliveries, wanted)
-            if not messages:
-                break
+            silences = 0 if messages else silences + 1
             for message in messages:
                 sequence = position_of(message.reply).sequence
                 content = sha256(message.data).hexdigest()

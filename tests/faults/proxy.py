@@ -78,12 +78,19 @@ class Line:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # Until Python 3.12 asyncio leaves a connection open that was accepted, and not yet told of, at this moment.
+        self._broken = True
+        await asyncio.sleep(0.02)
         if self._server is not None:
             self._server.close()
-        for task in tuple(self._opening):
+        opening = tuple(self._opening)
+        for task in opening:
             task.cancel()
-        for end in tuple(self.ends):
-            end.transport.abort()
+        await asyncio.gather(*opening, return_exceptions=True)
+        while self.ends:
+            for end in tuple(self.ends):
+                end.transport.abort()
+            await asyncio.sleep(0)
 
     def _accept(self) -> _End:
         end = _End(self)

@@ -64,7 +64,7 @@ class Report(Struct):
     stops: list[str]
     starts: int
     copies_agree: bool
-    copies_damaged: list[str]
+    holes: dict[str, list[int]]
 
 
 @contextlib.asynccontextmanager
@@ -190,7 +190,7 @@ async def run(
             stops,
             starts,
             agree,
-            [f"nats-{server}" for server in damaged],
+            {f"nats-{server}": missing for server, missing in damaged.items()},
         )
 
 
@@ -239,7 +239,7 @@ def show(report: Report) -> None:
         f"slowest recovery {report.slowest_recovery_s:.1f} s, "
         f"longest time without a final block {max(fault.pause_s for fault in report.faults):.1f} s; "
         f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
-        f"{', made anew: ' + ', '.join(report.copies_damaged) if report.copies_damaged else ''}"
+        f"{f', made anew where messages were missing: {report.holes}' if report.holes else ''}"
     )
     for violation in verdict.violations:
         print("VIOLATION:", violation)

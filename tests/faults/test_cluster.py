@@ -1,7 +1,6 @@
 """Three NATS servers, in short; ``make faults`` is the long form."""
 
 import asyncio
-import os
 import signal
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.menu import Menu
 from tests.faults.pulse import Pulse
 
+# Before Python 3.12 asyncio leaves sockets of lines that broke while they were opened to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 SECONDS = 20.0
 RATE = 300.0
 # Machines that run tests may be busy with others.
@@ -82,12 +83,12 @@ async def test_a_hole_in_one_copy_of_the_log_is_read_from_another(tmp_path: Path
                 await reader.close()
                 if any(line["event"] == "message_missing_in_a_copy" for line in logs):
                     break
-        assert [line["server"] for line in logs if line["event"] == "message_missing_in_a_copy"] == ["nats-3"]
+        assert {line["server"] for line in logs if line["event"] == "message_missing_in_a_copy"} == {"nats-3"}
         before = await cluster.copies("c")
         assert before[1] == before[2]
         assert (before[1].missing, len(before[3].missing)) == ([], 1)
         damaged, after = await cluster.heal("c")
-        assert damaged == [3]
+        assert damaged == {3: before[3].missing}
         assert after == dict.fromkeys(before, before[1])
         await bus.close()
 
@@ -122,7 +123,6 @@ async def test_nothing_is_lost_while_one_after_the_other_fails(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(480)
-@pytest.mark.skipif("ASSAY_FAULTS" not in os.environ, reason="only with ASSAY_FAULTS=1: its faults do not wait")
 async def test_nothing_is_lost_while_servers_and_actors_fail(tmp_path: Path) -> None:
     """Twenty seconds with a fault of the cluster every five and one of an actor in between: nothing acknowledged is
     lost or done twice, every node holds the same blocks, and the audit passes."""
