@@ -5,6 +5,7 @@ import pytest
 
 from actors.backends.cpu import CpuBackend
 from actors.backends.host.matmul import FP16_KERNELS, multiply_fp16, usable
+from tests.kernels.device import require
 from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 KERNELS = list(FP16_KERNELS)
@@ -22,6 +23,7 @@ def test_random_products_are_those_of_the_reference(
     gpu: EmulatedGpu, kernel: str, shape: tuple[int, int, int], limit: int
 ) -> None:
     """Random products equal the reference's, for shapes that fill tiles and shapes that do not."""
+    require(gpu, FP16_KERNELS, kernel)
     generator = np.random.default_rng(sum(shape))
     a = generator.integers(-limit, limit + 1, shape[:2]).astype(np.float16)
     b = generator.integers(-limit, limit + 1, shape[1:]).astype(np.float16)
@@ -32,6 +34,7 @@ def test_random_products_are_those_of_the_reference(
 @pytest.mark.parametrize("sign", [1, -1])
 def test_largest_sums_are_exact(gpu: EmulatedGpu, kernel: str, sign: int) -> None:
     """Sums that fill all the bits there are, with an odd end, are not rounded; no zero is negative."""
+    require(gpu, FP16_KERNELS, kernel)
     a = np.full((2, 128), 256, dtype=np.float16)
     b = np.full((128, 3), sign * 256, dtype=np.float16)
     b[-1] = [sign * 255, sign * 256, -1]

@@ -5,6 +5,7 @@ import pytest
 
 from actors.backends.cpu import CpuBackend
 from actors.backends.host.matmul import INT8_KERNELS, multiply, usable
+from tests.kernels.device import require
 from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 KERNELS = list(INT8_KERNELS)
@@ -14,6 +15,7 @@ KERNELS = list(INT8_KERNELS)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (129, 257, 130), (40, 1_000, 200), (1_100, 20, 300)])
 def test_random_products_are_those_of_the_reference(gpu: EmulatedGpu, kernel: str, shape: tuple[int, int, int]) -> None:
     """Random products equal the reference's, for shapes that fill tiles and shapes that do not."""
+    require(gpu, INT8_KERNELS, kernel)
     generator = np.random.default_rng(sum(shape))
     a = generator.integers(-128, 128, shape[:2], dtype=np.int8)
     b = generator.integers(-128, 128, shape[1:], dtype=np.int8)
@@ -24,6 +26,7 @@ def test_random_products_are_those_of_the_reference(gpu: EmulatedGpu, kernel: st
 @pytest.mark.parametrize(("left", "right"), [(-128, -128), (-128, 127), (127, 127)])
 def test_extreme_products_are_exact(gpu: EmulatedGpu, kernel: str, left: int, right: int) -> None:
     """Values that fill an accumulator, which random ones never do, with odd sums, so that a rounded one would show."""
+    require(gpu, INT8_KERNELS, kernel)
     inner = 1_500
     a = np.full((3, inner), left, dtype=np.int8)
     b = np.full((inner, 4), right, dtype=np.int8)
@@ -35,6 +38,7 @@ def test_extreme_products_are_exact(gpu: EmulatedGpu, kernel: str, left: int, ri
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_every_position_counts(gpu: EmulatedGpu, kernel: str) -> None:
     """Permutation matrices: each element of an operand reaches the one place that is its own."""
+    require(gpu, INT8_KERNELS, kernel)
     generator = np.random.default_rng(7)
     permutation = generator.permutation(160)
     a = np.eye(160, dtype=np.int8)[permutation]

@@ -32,6 +32,8 @@ TESTS: Final = (
     "tests/golden/test_picture_vectors.py",
     "tests/golden/test_simulation_vectors.py",
 )
+# They test the emulator and the compiler.
+IGNORED: Final = ("--ignore=tests/kernels/test_emulator.py", "--ignore=tests/kernels/test_compile.py")
 REPEATS: Final = 4
 COMPARED_SIDE, TIMED_SIDE = 1_000, 8_192
 
@@ -73,7 +75,7 @@ def say(words: str) -> None:
 def _tests() -> dict[str, Any]:
     """The tests of kernels and services, in a process of their own, on the card."""
     say("tests of the kernels, on the card")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-k", "not compile", *TESTS]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *IGNORED, *TESTS]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, VARIABLE: "pycuda"}, stdout=subprocess.PIPE, text=True, check=False
     )
