@@ -27,9 +27,10 @@ from projections.log_file import LogWriter
 from projections.proofs import event_bundle, state_bundle
 from schemas.messages import EventRefused, Problem, Progress, QueryRefused, WalletRequest
 from schemas.refusals import HINTS, NonceTooLow
-from schemas.services import BlobMatrix, MatmulInt8
+from schemas.services import BlobMatrix, MatmulInt8, service_of
 from tests.fuzz import ground
 from tests.fuzz.message_parsers import ALICE, BLOB, _NodeAtHead, _written_model
+from tests.fuzz.result_parsers import known
 from tests.golden import samples
 from tests.golden.refused_envelopes import refused_envelopes
 from tests.projections.small_network import SmallNetwork, key_of
@@ -332,10 +333,17 @@ def _messages() -> Iterator[Seed]:
     yield "headers", "bad-bytes", b"NATS/1.0\r\n\xff: \xfe\r\n\r\n"
 
 
+def _results() -> Iterator[Seed]:
+    for number, each in enumerate(known()):
+        service = service_of(each.work)
+        yield "result", f"good-{service}", bytes([number]) + each.result
+        yield "result", f"bad-{service}", bytes([number]) + each.result[:-1] + bytes([each.result[-1] ^ 1])
+
+
 @cache
 def _made() -> dict[str, dict[str, bytes]]:
     made: dict[str, dict[str, bytes]] = {}
-    for source in (_ledger, _proofs, _exports, _files, _answers, _messages):
+    for source in (_ledger, _proofs, _exports, _files, _answers, _messages, _results):
         for parser, name, data in source():
             if len(data) <= LONGEST:
                 made.setdefault(parser, {})[_slug(name)] = data
