@@ -12,11 +12,12 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from actors.attestation.exam import BackendExaminee, Sitting, a_seed, b_seed, operations, rows_for
+from actors.attestation.devices import examinee_on, measured_rate
+from actors.attestation.exam import Examinee, Sitting, rows_for
 from actors.attestation.lists import Lists
 from actors.attestation.live import watched
 from actors.attestation.probe import HostProbe, Places, probe
-from actors.attestation.selftest import CALIBRATION_ROWS, processor_id
+from actors.attestation.selftest import processor_id
 from actors.attesting import Answered, Claimed, Shown
 from actors.backends.base import Backend, DeviceFault
 from actors.fetching import host_faults
@@ -30,7 +31,6 @@ from schemas.values import Digest
 
 WORK_MS: Final = 3_000
 WATCHED_MS: Final = 1_500
-WATCHED_ROWS: Final = 256
 
 log = structlog.get_logger()
 Value = TypeVar("Value")
@@ -138,22 +138,18 @@ class HostAttester:
             thread = self._threads[gpu] = ThreadPoolExecutor(1, thread_name_prefix=f"exam {gpu[:12]}")
         return asyncio.get_running_loop().run_in_executor(thread, work)
 
-    def _examinee(self, seed: Digest, gpu: str) -> BackendExaminee:
+    def _examinee(self, seed: Digest, gpu: str) -> Examinee:
         """In the device's thread."""
         backend = self._backends.get(gpu)
         if backend is None:
             backend = self._backends[gpu] = self._backend(None if gpu.startswith("CPU-") else gpu)
-        return BackendExaminee(backend, self._shape, b_seed(seed), a_seed(seed, self._address, gpu))
+        return examinee_on(backend, self._shape, seed, self._address, gpu)
 
     def _work(self, exam: Digest, seed: Digest, gpu: str, rows: int | None) -> ExamAnswer:
         """In the device's thread. As many rows as it does in the time, unless they are given."""
         examinee = self._examinee(seed, gpu)
         if rows is None:
-            examinee.leaves(0, CALIBRATION_ROWS)
-            began = time.perf_counter_ns()
-            examinee.leaves(0, CALIBRATION_ROWS)
-            spent = max(1, time.perf_counter_ns() - began)
-            rows = rows_for(self._shape, operations(self._shape, CALIBRATION_ROWS) // spent, self._work_ms)
+            rows = rows_for(self._shape, measured_rate(examinee, self._shape), self._work_ms)
         sitting = Sitting(examinee, rows)
         root = sitting.work()
         self._sittings[exam, gpu] = sitting
@@ -193,7 +189,7 @@ class HostAttester:
         examinee = self._examinee("0" * 64, gpu)
         until = time.monotonic_ns() + WATCHED_MS * 1_000_000
         while time.monotonic_ns() < until:
-            examinee.leaves(0, WATCHED_ROWS)
+            examinee.root(0, examinee.segment)
 
     async def _ask_status(self) -> _Status:
         """Where a node stands: which block is the newest."""

@@ -12,7 +12,6 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
-from actors.attestation import devices
 from actors.attestation.devices import examinee_on, measured_rate, memory_on
 from actors.attestation.exam import DEVICE_SHAPE, Sitting, operations, rows_for
 from actors.attestation.exam_check import ExamSetup
@@ -33,7 +32,6 @@ from schemas.values import Address
 Stages: TypeAlias = Callable[[str, int, int], None]
 
 DURATION_MS: Final = 2_500
-CALIBRATION_ROWS: Final = devices.CALIBRATION_ROWS
 
 
 def no_stages(stage: str, done: int, total: int) -> None:
