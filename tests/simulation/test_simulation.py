@@ -11,8 +11,8 @@ from tests.simulation.plan import Plan
 from tests.simulation.simulation import run_plan, run_seed
 
 SEEDS = range(24)
-# Each told something: of a log that was rewritten under a node, and of inboxes that a dead validator had filled, which the
-# checkers did not allow for.
+# Each told something: of a log that was rewritten under a node, and of inboxes that a dead validator had filled, for
+# which the checkers did not allow.
 TELLING = (356, 1362, 1938)
 
 
