@@ -30,6 +30,7 @@ TESTS: Final = (
     "tests/kernels",
     "tests/golden/test_data_vectors.py",
     "tests/golden/test_picture_vectors.py",
+    "tests/golden/test_product_vectors.py",
     "tests/golden/test_simulation_vectors.py",
 )
 # They test the emulator and the compiler.
