@@ -21,6 +21,8 @@ from schemas.values import Address, Digest
 
 CALIBRATION_ROWS: Final = 64
 CALIBRATION_NS: Final = 20_000_000
+# Walks that a GPU makes at once.
+WALKS: Final = 1 << 17
 # Of a GPU's memory, what the rows of one segment may take.
 SEGMENT_SHARE: Final = 4
 
@@ -40,7 +42,7 @@ def memory_on(backend: Backend, epoch: Digest, address: Address, uuid: str, memo
     """The memory that is filled: that of the device where there is one."""
     seed = fill_seed(epoch, address, uuid)
     if isinstance(backend, GpuBackend):
-        return GpuMemory(backend.gpu, seed, memory_mib, STEPS, SEGMENT)
+        return GpuMemory(backend.gpu, seed, memory_mib, STEPS, WALKS)
     return HostMemory(seed, memory_mib)
 
 

@@ -2,7 +2,7 @@
 
 import secrets
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -14,9 +14,7 @@ from events.errors import DeviceUnavailable
 if TYPE_CHECKING:
     from actors.attestation.selftest import SelfTest
     from actors.backends.base import Backend
-
-# What the profiles ask for.
-THRESHOLDS: Final = {"mainnet": 70, "testnet": 60}
+    from schemas.genesis import Trust
 
 
 def selftest(
@@ -94,6 +92,8 @@ def _backend(wanted: str) -> "tuple[Backend, str]":
 
 
 def _show(output: Output, found: "SelfTest") -> None:
+    from actors.profiles import PROFILES
+
     for gpu in found.gpus:
         rows = [
             {
@@ -113,8 +113,9 @@ def _show(output: Output, found: "SelfTest") -> None:
         output.many(rows, [*rows, *caps])
     facts: dict[str, object] = {
         "score": f"{found.score} of 100, grade {found.grade} ({_grade(found.grade)})",
-        "admitted": ", ".join(f"{name}: {_admitted(found.score, least)}" for name, least in THRESHOLDS.items()),
     }
+    for name, trust in PROFILES.items():
+        facts[name] = _admitted(found, trust)
     if found.exam is not None:
         exam = found.exam
         facts["exam"] = (
@@ -136,8 +137,20 @@ def _grade(grade: str) -> str:
     return {"C": "claimed", "M": "measured", "H": "rooted in the hardware"}[grade]
 
 
-def _admitted(score: int, least: int) -> str:
-    return "yes" if score >= least else f"no, it asks for {least}"
+def _admitted(found: "SelfTest", trust: "Trust") -> str:
+    """Whether a chain of this profile would give it jobs, and what it lacks."""
+    memory = min((gpu.memory_mib for gpu in found.gpus), default=0)
+    performance = min((gpu.performance for gpu in found.gpus), default=0)
+    lacking = [
+        f"{least:,} {what} (it has {has:,})"
+        for least, what, has in (
+            (trust.min_score, "points", found.score),
+            (trust.min_memory_mib, "MiB", memory),
+            (trust.min_performance, "giga-operations/s", performance),
+        )
+        if has < least
+    ]
+    return f"no, it asks for {', '.join(lacking)}" if lacking else "would be admitted"
 
 
 def _advice(found: "SelfTest") -> list[str]:
