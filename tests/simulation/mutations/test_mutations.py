@@ -10,6 +10,7 @@ from tests.simulation.mutations.mutation import DoesNotApply, Mutation, planted
 SEEDS = 500
 
 
+@pytest.mark.timeout(900)  # where a seed tells another story now, many are run
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation.name for mutation in MUTATIONS])
 def test_the_simulation_finds_the_defect(mutation: Mutation) -> None:
     """A checker finds the defect, with the seed that is known to show it, or, once that tells another story, within
