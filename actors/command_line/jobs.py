@@ -50,7 +50,7 @@ def job_facts(found: queries.JobAnswer) -> dict[str, object]:
         "job": found.id,
         "situation": situation_of(job),
         "work": work_in_words(job.work),
-        "inputs": "\n".join(f"blob {digest}" for digest in blobs_of(job.work)) or "made from a seed",
+        "inputs": "\n".join(f"blob {digest}" for digest in blobs_of(job.work)) or "none to upload",
         "owner": job.owner,
         "escrow": asy(job.escrow),
         "submitted": f"{moment(job.submitted_ms)}, height {job.submitted_height}",

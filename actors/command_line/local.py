@@ -142,6 +142,7 @@ def tell_next(output: Output) -> None:
     lines = (
         styled("Next, in another terminal, in this directory:", "1", sys.stderr),
         f"  {assay} job submit matmul.int8 random:1000x1000 random:1000x1000",
+        f"  {assay} job submit mandelbrot --width 640 --height 480",
         f"  {assay} miner list",
         f"  {assay} account",
         f"  {assay} audit",
