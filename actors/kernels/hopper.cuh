@@ -75,6 +75,13 @@ template <int pending> __device__ __forceinline__ void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
+// After all products are done: what is read from the registers now is read after the wait.
+__device__ __forceinline__ void wgmma_finish(int (&sum)[128]) {
+    wgmma_wait<0>();
+#pragma unroll
+    for (int i = 0; i < 128; ++i) asm volatile("" : "+r"(sum[i])::"memory");
+}
+
 #define SUM_8(i)                                                                                            \
     "+r"(sum[i]), "+r"(sum[i + 1]), "+r"(sum[i + 2]), "+r"(sum[i + 3]), "+r"(sum[i + 4]), "+r"(sum[i + 5]), \
         "+r"(sum[i + 6]), "+r"(sum[i + 7])

@@ -56,7 +56,7 @@ __device__ __forceinline__ void multiply_steps(int (&sum)[128], char *stages, Ba
         wgmma_wait<1>();
         if (step > 0 && threadIdx.x % 32 == 0) barrier_arrive(&empty[(step - 1) % STAGES]);
     }
-    wgmma_wait<0>();
+    wgmma_finish(sum);
 }
 
 extern "C" __global__ void __launch_bounds__(384, 1)

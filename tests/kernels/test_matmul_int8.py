@@ -1,11 +1,16 @@
 """The kernels of matmul.int8 against the CPU reference, bit for bit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from actors.backends.base import DeviceFault
 from actors.backends.cpu import CpuBackend
+from actors.backends.host import matmul
 from actors.backends.host.matmul import INT8_KERNELS, multiply, usable
 from tests.kernels.device import require
+from tests.kernels.emulator.compiled import compiler
 from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 KERNELS = list(INT8_KERNELS)
@@ -44,6 +49,33 @@ def test_every_position_counts(gpu: EmulatedGpu, kernel: str) -> None:
     a = np.eye(160, dtype=np.int8)[permutation]
     b = generator.integers(-128, 128, (160, 260), dtype=np.int8)
     np.testing.assert_array_equal(multiply(gpu, a, b, kernel=kernel), b[permutation])
+
+
+class Forgetful(EmulatedGpu):
+    """Does not run the kernels that it is told to leave out."""
+
+    def __init__(self, *left_out: str) -> None:
+        super().__init__(capability=(9, 0))
+        self.left_out = left_out
+
+    def launch(self, file: str, kernel: str, *words: Any, **options: Any) -> None:
+        if kernel not in self.left_out:
+            super().launch(file, kernel, *words, **options)
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler to build the kernels for the CPU: install g++")
+def test_kernel_that_is_wrong_on_a_card_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel is tried once before it is believed; where its product is wrong, the next one is taken."""
+    monkeypatch.setattr(matmul, "_SHOWN", {})
+    a = np.arange(12, dtype=np.int8).reshape(3, 4)
+    gpu = Forgetful("matmul_wgmma")
+    with pytest.warns(RuntimeWarning, match="matmul_wgmma"):
+        np.testing.assert_array_equal(multiply(gpu, a, a.T.copy()), CpuBackend().multiply(a, a.T.copy()))
+    multiply(gpu, a, a.T.copy())
+    assert gpu.launched.count("matmul_mma") == 3
+    monkeypatch.setattr(matmul, "_SHOWN", {})
+    with pytest.warns(RuntimeWarning), pytest.raises(DeviceFault, match="no kernel"):
+        multiply(Forgetful(*KERNELS), a, a.T.copy())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.backends.base import Int8Array, Int32Array
 from actors.backends.gpu import Buffer, Gpu
-from actors.backends.host.matmul import INT8_KERNELS, TILE, launch_product, packed, usable
+from actors.backends.host.matmul import INT8_KERNELS, TILE, fastest, launch_product, packed
 from actors.services.generator import key_and_stream, seeded_matrix, seeded_rows
 
 CHUNK: Final = 16
@@ -44,7 +44,7 @@ class GpuExaminee:
         self._inner = inner
         self._columns = columns
         self._a = a
-        self._name = kernel or usable(INT8_KERNELS, gpu.properties.capability)[0]
+        self._name = kernel or fastest(gpu, INT8_KERNELS)
         self._kernel = INT8_KERNELS[self._name]
         self._length = -(-inner // TILE) * TILE
         self._b: Buffer = packed(gpu, "columns", seeded_matrix(b, inner, columns), self._kernel)

@@ -1,5 +1,6 @@
 """Exact products on a GPU: by the widest kernel that the card has instructions for."""
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -8,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from actors.backends.base import Float16Array, Float32Array, Int8Array, Int32Array, Progress, no_progress
+from actors.backends.base import DeviceFault, Float16Array, Float32Array, Int8Array, Int32Array, Progress, no_progress
 from actors.backends.gpu import Buffer, Extent, Gpu
+from schemas.services import MAX_EXACT_SUM
 
 # Both operands are padded to multiples of it, in both dimensions; rows are of so many bytes.
 TILE: Final = 128
 _SQUARE: Final = 32
 _STAGES_BYTES: Final = 3 * 2 * TILE * 80
+# The product that a kernel has to show: more than a tile in each dimension, and more steps than a pipeline has stages.
+_SHOWN_SHAPE: Final = (140, 700, 270)
+# By UUID of the card and name of the kernel.
+_SHOWN: Final[dict[tuple[str, str], bool]] = {}
 
 
 class Kernel(Struct, frozen=True, kw_only=True):
@@ -66,21 +72,55 @@ def usable(kernels: Mapping[str, Kernel], capability: tuple[int, int]) -> list[s
     return [name for name, kernel in kernels.items() if kernel.least <= capability <= kernel.most]
 
 
+def fastest(gpu: Gpu, kernels: Mapping[str, Kernel]) -> str:
+    """The fastest kernel that the card can run and that has multiplied rightly on it; each is tried once in a process.
+
+    A miner answers for its results with its bond, and instructions differ between generations of cards: so a kernel is
+    not believed before it has shown a product, with sums as large as its elements allow. Raises `DeviceFault` where
+    none is right.
+    """
+    card = gpu.properties
+    for name in usable(kernels, card.capability):
+        key = (card.uuid, name)
+        if key not in _SHOWN:
+            _SHOWN[key] = _is_right(gpu, name, kernels)
+            if not _SHOWN[key]:
+                warnings.warn(f"{name} multiplies wrongly on {card.name} and is not used", RuntimeWarning, stacklevel=2)
+        if _SHOWN[key]:
+            return name
+    raise DeviceFault(f"no kernel multiplies rightly on {card.name} {card.uuid}")
+
+
+def _is_right(gpu: Gpu, name: str, kernels: Mapping[str, Kernel]) -> bool:
+    """Whether a small product is that of 64-bit floats, which hold all its sums."""
+    rows, inner, columns = _SHOWN_SHAPE
+    generator = np.random.default_rng(0)
+    whole = kernels is INT8_KERNELS
+    element: np.dtype[Any] = np.dtype(np.int8 if whole else np.float16)
+    result: np.dtype[Any] = np.dtype(np.int32 if whole else np.float32)
+    limit = 127 if whole else int((MAX_EXACT_SUM // inner) ** 0.5)
+    a = generator.integers(-limit, limit + 1, (rows, inner)).astype(element)
+    b = generator.integers(-limit, limit + 1, (inner, columns)).astype(element)
+    a[0], b[:, 0], b[:, 1] = limit, limit, -limit
+    found = _multiply(gpu, a, b, kernels, name, result, no_progress)
+    return bool(np.array_equal(found, a.astype(np.float64) @ b.astype(np.float64)))
+
+
 def multiply(
     gpu: Gpu, a: Int8Array, b: Int8Array, progress: Progress = no_progress, kernel: str | None = None
 ) -> Int32Array:
     """The exact product of ``a`` (m × K) and ``b`` (K × n), for K up to `schemas.services.MAX_INNER`.
 
-    ``kernel`` is one that is `usable`; without it, the fastest is taken.
+    ``kernel`` is one that is `usable`; without it, the `fastest` is taken.
     """
-    return _multiply(gpu, a, b, INT8_KERNELS, kernel, np.dtype(np.int32), progress)
+    return _multiply(gpu, a, b, INT8_KERNELS, kernel or fastest(gpu, INT8_KERNELS), np.dtype(np.int32), progress)
 
 
 def multiply_fp16(
     gpu: Gpu, a: Float16Array, b: Float16Array, progress: Progress = no_progress, kernel: str | None = None
 ) -> Float32Array:
     """The exact product of matrices of integers, sums of products at most 2**23 in magnitude; no zero is negative."""
-    product = _multiply(gpu, a, b, FP16_KERNELS, kernel, np.dtype(np.float32), progress)
+    product = _multiply(gpu, a, b, FP16_KERNELS, kernel or fastest(gpu, FP16_KERNELS), np.dtype(np.float32), progress)
     positive: Float32Array = product + np.float32(0)
     return positive
 
@@ -90,11 +130,10 @@ def _multiply(
     a: npt.NDArray[Any],
     b: npt.NDArray[Any],
     kernels: Mapping[str, Kernel],
-    name: str | None,
+    name: str,
     result: np.dtype[Any],
     progress: Progress,
 ) -> npt.NDArray[Any]:
-    name = name or usable(kernels, gpu.properties.capability)[0]
     kernel = kernels[name]
     rows, columns = a.shape[0], b.shape[1]
     product = gpu.zeros(rows * columns * 4)

@@ -102,3 +102,4 @@ template <int pending> void wgmma_wait() {
     for (; groups.size() > pending; groups.pop_front())
         for (const emulator::Product &product : groups.front()) emulator::multiply(product);
 }
+static inline void wgmma_finish(int (&)[128]) { wgmma_wait<0>(); }
