@@ -10,10 +10,11 @@ from typing import Final, TypeVar
 
 import msgspec
 import structlog
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from actors.attestation.devices import examinee_on, measured_rate
+from actors.attestation.devices import examinee_on, measured_rate, memory_on
 from actors.attestation.exam import Examinee, Sitting, rows_for
+from actors.attestation.fill import Fill
 from actors.attestation.lists import Lists
 from actors.attestation.live import watched
 from actors.attestation.probe import HostProbe, Places, probe
@@ -22,7 +23,7 @@ from actors.attesting import Answered, Claimed, Shown
 from actors.backends.base import Backend, DeviceFault
 from actors.fetching import host_faults
 from bus.port import Bus
-from events.canonical import UNREADABLE, canonical
+from events.canonical import UNREADABLE, canonical, digest
 from events.errors import AssayError, Unreachable
 from schemas.attestation import ExamAnswer, ExamOpening, ExamShape, Liveness
 from schemas.messages import QueryAnswer, QueryRefused
@@ -50,7 +51,7 @@ class HostAttester:
     it is used; None stands for the processor, which is claimed only where ``processor`` says so.
 
     With ``only`` no other GPU than that is claimed. ``window_ms`` is how long the chain gives for an exam of this
-    ``shape``; a third of it is worked, at most.
+    ``shape``; a third of it is worked, at most. So much memory as ``fill_mib`` of each device is filled for it.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class HostAttester:
         *,
         processor: bool = False,
         only: str = "",
+        fill_mib: int = 0,
         places: Places | None = None,
     ) -> None:
         self._bus = bus
@@ -76,11 +78,13 @@ class HostAttester:
         self._backend = backend
         self._processor = processor
         self._only = only
+        self._fill_mib = fill_mib
         self._places = places or Places()
         # A device's own thread: what computes on a GPU stays in the thread that it was made in.
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._backends: dict[str, Backend] = {}
         self._sittings: dict[tuple[Digest, str], Sitting] = {}
+        self._fills: dict[tuple[Digest, str], Fill] = {}
         self._gpus: tuple[str, ...] = ()
 
     async def claim(self) -> Claimed:
@@ -126,6 +130,7 @@ class HostAttester:
     async def forget(self, exam: Digest) -> None:
         """Lets go of what was kept of the exam."""
         self._sittings = {key: sitting for key, sitting in self._sittings.items() if key[0] != exam}
+        self._fills = {key: fill for key, fill in self._fills.items() if key[0] != exam}
 
     def close(self) -> None:
         """Ends the devices' threads."""
@@ -138,12 +143,16 @@ class HostAttester:
             thread = self._threads[gpu] = ThreadPoolExecutor(1, thread_name_prefix=f"exam {gpu[:12]}")
         return asyncio.get_running_loop().run_in_executor(thread, work)
 
-    def _examinee(self, seed: Digest, gpu: str) -> Examinee:
+    def _backend_of(self, gpu: str) -> Backend:
         """In the device's thread."""
         backend = self._backends.get(gpu)
         if backend is None:
             backend = self._backends[gpu] = self._backend(None if gpu.startswith("CPU-") else gpu)
-        return examinee_on(backend, self._shape, seed, self._address, gpu)
+        return backend
+
+    def _examinee(self, seed: Digest, gpu: str) -> Examinee:
+        """In the device's thread."""
+        return examinee_on(self._backend_of(gpu), self._shape, seed, self._address, gpu)
 
     def _work(self, exam: Digest, seed: Digest, gpu: str, rows: int | None) -> ExamAnswer:
         """In the device's thread. As many rows as it does in the time, unless they are given."""
@@ -153,22 +162,33 @@ class HostAttester:
         sitting = Sitting(examinee, rows)
         root = sitting.work()
         self._sittings[exam, gpu] = sitting
-        return ExamAnswer(gpu=gpu, rows=rows, root=root)
+        if not self._fill_mib:
+            return ExamAnswer(gpu=gpu, rows=rows, root=root)
+        fill = Fill(memory_on(self._backend_of(gpu), seed, self._address, gpu, self._fill_mib), self._fill_mib)
+        memory_root = fill.work()
+        self._fills[exam, gpu] = fill
+        return ExamAnswer(gpu=gpu, rows=rows, root=root, memory_mib=self._fill_mib, memory_root=memory_root)
 
     async def _open(self, exam: Digest, seed: Digest, answer: ExamAnswer, challenge: Digest) -> ExamOpening:
         if (exam, answer.gpu) not in self._sittings:
             await self._on(answer.gpu, partial(self._work, exam, seed, answer.gpu, answer.rows))
-        sitting = self._sittings[exam, answer.gpu]
-        opening = await self._on(answer.gpu, partial(sitting.open, challenge))
+        opening = await self._on(answer.gpu, partial(self._sittings[exam, answer.gpu].open, challenge))
+        opened = ExamOpening(gpu=answer.gpu, rows=await self._upload(exam, opening), size=len(opening))
+        filled = self._fills.get((exam, answer.gpu))
+        if filled is None or answer.memory_root is UNSET:
+            return opened
+        walks = await self._on(answer.gpu, partial(filled.open, challenge))
+        return msgspec.structs.replace(opened, fill=await self._upload(exam, walks), fill_size=len(walks))
+
+    async def _upload(self, exam: Digest, opening: bytes) -> Digest:
         with host_faults("the opening of an exam"):
             self._directory.mkdir(parents=True, exist_ok=True)
-            path = self._directory / f"{exam}-{answer.gpu}"
+            path = self._directory / f"{exam}-{digest(opening)[:16]}"
             await asyncio.to_thread(path.write_bytes, opening)
             try:
-                stored = await self._bus.put_blob(self._address, path)
+                return await self._bus.put_blob(self._address, path)
             finally:
                 path.unlink(missing_ok=True)
-        return ExamOpening(gpu=answer.gpu, rows=stored, size=len(opening))
 
     async def _live(self, looked: HostProbe) -> Mapping[str, Liveness]:
         """What the GPUs' counters show while each of them works for a moment."""

@@ -65,6 +65,7 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     given. ``custom_kernels``: it also runs programs that clients bring, which takes a GPU and a host that allows the
     whole jail. ``attest`` says what the miner has attested: ``auto`` the GPUs, where ``backend`` is one of a GPU;
     ``processor`` the processor, which no profile but a devnet's takes; ``off`` nothing.
+    In an exam ``fill_mib`` of a GPU's memory are filled: where any are, the network counts a quarter more, and no more.
     """
 
     name: str = "miner"
@@ -78,6 +79,7 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gpu: str = ""
     custom_kernels: bool = False
     attest: Literal["auto", "processor", "off"] = "auto"
+    fill_mib: int = 0
 
 
 class WalletTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -340,6 +342,7 @@ def _attester(host: Host, table: MinerTable) -> HostAttester | None:
         backend,
         processor=processor,
         only=table.gpu,
+        fill_mib=table.fill_mib,
     )
 
 

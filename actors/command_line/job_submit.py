@@ -6,10 +6,11 @@ The words of each service are in `actors.command_line.work`.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cyclopts import Parameter, validators
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from actors.command_line.amounts import micro_of
 from actors.command_line.follow import follow
@@ -29,6 +30,7 @@ from projections.jobs import shape_refusal
 from schemas.events import JobSubmitted, Requirement
 from schemas.services import Work, units_of
 from schemas.state import Miner
+from schemas.values import MAX_SAFE_INTEGER
 
 POSITIVE: Final = validators.Number(gte=1)
 
@@ -45,6 +47,13 @@ class Terms:
         int, Parameter(validator=validators.Number(gte=0), help="MiB that one device of the miner must have.")
     ] = 0
     miner: Annotated[list[str] | None, Parameter(negative=(), help="Only these miners; repeat it.")] = None
+    score: Annotated[
+        int | None, Parameter(validator=validators.Number(gte=0, lte=100), help="Points of attestation, at least.")
+    ] = None
+    grade: Annotated[
+        Literal["C", "M", "H"] | None,
+        Parameter(help="Grade of attestation, at least: C claimed, M measured, H rooted in the hardware."),
+    ] = None
     attempt_seconds: Annotated[int, Parameter(name="--attempt", validator=POSITIVE, help="Seconds per attempt.")] = 60
     lifetime_seconds: Annotated[
         int, Parameter(name="--lifetime", validator=POSITIVE, help="Seconds to wait for a miner.")
@@ -94,12 +103,19 @@ async def submit(asked: Asked, terms: Terms) -> None:
         raise Refused(refusal)
     for address in terms.miner or ():
         public_key_of(address)
-    requirement = Requirement(memory_mib=terms.memory, miners=tuple(terms.miner) if terms.miner else UNSET)
+    requirement = Requirement(
+        memory_mib=terms.memory,
+        miners=tuple(terms.miner) if terms.miner else UNSET,
+        score=UNSET if terms.score is None else terms.score,
+        grade=UNSET if terms.grade is None else terms.grade,
+    )
     async with connect(terms.network) as line:
         sender = own_address(terms.signer)
         registered = {entry.address: entry.miner for entry in await all_miners(line)}
-        amount = micro_of(terms.escrow) if terms.escrow is not None else _cheapest(work, requirement, registered)
-        wanted = Wanted(work=work, escrow=amount, requirement=requirement)
+        trust = (await line.genesis()).parameters.trust
+        wanted = Wanted(work=work, escrow=MAX_SAFE_INTEGER, requirement=requirement, trust=trust)
+        amount = micro_of(terms.escrow) if terms.escrow is not None else _cheapest(wanted, registered)
+        wanted = replace(wanted, escrow=amount)
         fields: dict[str, Any] = {
             "work": work,
             "escrow": amount,
@@ -128,11 +144,8 @@ async def submit(asked: Asked, terms: Terms) -> None:
         finish(output, await follow(line, output, said.signed.id))
 
 
-def _cheapest(work: Work, requirement: Requirement, miners: dict[str, Miner]) -> int:
+def _cheapest(anything: Wanted, miners: dict[str, Miner]) -> int:
     """The lowest price among the miners that could do it. Raises BadInput when there is none to set the price."""
-    from schemas.values import MAX_SAFE_INTEGER
-
-    anything = Wanted(work=work, escrow=MAX_SAFE_INTEGER, requirement=requirement)
     idle = {address: _idle(miner) for address, miner in miners.items()}
     ranked = eligible(anything, idle)
     if not ranked:
@@ -146,8 +159,6 @@ def _cheapest(work: Work, requirement: Requirement, miners: dict[str, Miner]) ->
 
 
 def _idle(miner: Miner) -> Miner:
-    from msgspec.structs import replace
-
     return replace(miner, running=0)
 
 

@@ -45,6 +45,12 @@ LISTS: Final = (
     Verb("sign", "Sign lists, as their maintainer.", "miner_lists:sign"),
 )
 
+BOND: Final = (
+    Verb("deposit", "Lock coins in your bond.", "miner_bond:deposit"),
+    Verb("unlock", "Take coins out of your bond; they wait.", "miner_bond:unlock"),
+    Verb("withdraw", "Get back what has waited.", "miner_bond:withdraw"),
+)
+
 SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
     (
         "Try it",
@@ -77,6 +83,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                 (
                     Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),
                     Verb("explain", "A miner's score, level by level.", "miner_explain:explain"),
+                    Verb("bond", "Your bond, as a miner.", variants=BOND),
                     Verb("selftest", "What this machine would score, and why not more.", "miner_selftest:selftest"),
                     Verb("lists", "Which cards and drivers are known.", variants=LISTS),
                 ),
