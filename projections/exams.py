@@ -71,7 +71,7 @@ def _same_gpus(first: HostEvidence, second: HostEvidence) -> bool:
 
 def _lasting(evidence: HostEvidence) -> HostEvidence:
     gpus = tuple(msgspec.structs.replace(gpu, live=UNSET) for gpu in evidence.gpus)
-    return msgspec.structs.replace(evidence, height=0, block="", gpus=gpus)
+    return msgspec.structs.replace(evidence, height=0, block="", lists=UNSET, gpus=gpus)
 
 
 def attestation_claimed(draft: Draft, event: AttestationClaimed, context: Context, event_id: str) -> Refusal | None:

@@ -304,7 +304,7 @@ def test_the_same_host_keeps_its_verdict() -> None:
     """A claim with another block and other energy says nothing new; one with another card has to be examined."""
     ledger = examined(trusting(claimed()))
     since_ms = record(ledger).since_ms
-    ledger.when(claimed(evidence=replace(host(), height=9, block=ROOT))).then()
+    ledger.when(claimed(evidence=replace(host(), height=9, block=ROOT, lists=ROOT))).then()
     assert (worth(ledger).score, record(ledger).since_ms) == (100, since_ms)
     ledger.when(claimed(evidence=host(gpu(), gpu(SECOND_GPU)))).then()
     assert (worth(ledger).score, record(ledger).examined) == (40, UNSET)

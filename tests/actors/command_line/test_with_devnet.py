@@ -128,6 +128,36 @@ def test_a_job_that_is_paid_too_little_says_so_and_can_be_cancelled(assay: Any) 
     assert [entry["id"] for entry in answer(assay("job", "list", "--situation", "cancelled", "-o", "json"))] == [job]
 
 
+def test_a_miner_is_explained_and_bonds(assay: Any, devnet: DevnetProcess) -> None:
+    """`miner explain` has score, standing and terms; `miner bond` moves coins, also while the miner itself works."""
+    miner = devnet.address("miner-2")
+    explained = answer(assay("miner", "explain", miner, "-o", "json"))
+    assert (explained["score"], explained["grade"], explained["admitted"], explained["gpus"]) == (0, "C", True, [])
+    assert "claimed no GPUs" in assay("miner", "explain", miner).err
+    seed = next(entry["seed_file"] for entry in devnet.banner["accounts"] if entry["name"] == "miner-2")
+    own = ("--seed-file", seed, "--yes")
+    assert assay("miner", "bond", "deposit", "5", *own).code == 0
+    assert assay("miner", "bond", "unlock", "2", *own).code == 0
+    waiting = assay("miner", "bond", "withdraw", *own)
+    assert waiting.code == 4
+    assert "locked for" in waiting.err
+    standing = answer(assay("miner", "explain", miner, "-o", "json"))["standing"]
+    assert (standing["bond"], standing["unlocked"]) == (3_000_000, 2_000_000)
+    stranger = assay("miner", "bond", "deposit", "1", "--yes")
+    assert stranger.code == 4
+    assert "UNKNOWN_MINER" in stranger.err
+    assert assay("miner", "explain", devnet.address("client")).code == 3
+
+
+def test_a_job_can_ask_for_an_attestation(assay: Any) -> None:
+    """No miner of a devnet without GPUs has been measured, and the plan says so."""
+    words = ("job", "submit", "matmul.int8", "random:8x8", "random:8x8", "--escrow", "1", "--dry-run", "-o", "json")
+    planned = answer(assay(*words, "--grade", "M", "--score", "60"))
+    assert planned["event"]["requirement"] == {"grade": "M", "memory_mib": 0, "score": 60}
+    assert planned["plan"]["code"] == "NO_MINER_ATTESTED"
+    assert answer(assay(*words, "--score", "0"))["plan"]["candidates"]
+
+
 def test_a_job_that_nobody_can_do_needs_an_escrow_to_be_submitted(assay: Any) -> None:
     """Without a miner to set a price the error says which requirement nobody meets."""
     ended = assay("job", "submit", "matmul.int8", "random:8x8", "random:8x8", "--memory", "16000000")
