@@ -1,9 +1,10 @@
-"""The process in which a GPU's libraries are asked: ``python -m actors.attestation.child nvml|cuda|live [PROCESS]``.
+"""The process in which a GPU's libraries are asked: ``python -m actors.attestation.child nvml|cuda|watch [PROCESS]``.
 
 It writes one JSON document to standard output: what the library said, or why it said nothing, and the files that were
 mapped while it did. When it crashes or hangs, that is the answer (`actors.attestation.probe`).
 """
 
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from msgspec import Struct
 
 # A device or a library that says more than this is not an honest one.
 MOST_DEVICES: Final = 256
+READY: Final = b"ready\n"
+LOOK_EVERY_S: Final = 0.1
 
 
 class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -42,13 +45,25 @@ def _cuda() -> Sequence[Any]:
     return cuda.devices()
 
 
-def _live(process: str) -> Sequence[Any]:
+def _watch(process: str) -> Sequence[Any]:
+    """After the first look one line says so; the last one follows when standard input is closed."""
     from actors.attestation import nvml
 
-    return nvml.live(int(process))
+    said = False
+
+    def go_on() -> bool:
+        nonlocal said
+        if not said:
+            sys.stdout.buffer.write(READY)
+            sys.stdout.buffer.flush()
+            said = True
+        readable, _, _ = select.select([sys.stdin], [], [], LOOK_EVERY_S)
+        return not readable
+
+    return nvml.watch(int(process), go_on)
 
 
-_QUESTIONS: Final[dict[str, Callable[..., Sequence[Any]]]] = {"nvml": _nvml, "cuda": _cuda, "live": _live}
+_QUESTIONS: Final[dict[str, Callable[..., Sequence[Any]]]] = {"nvml": _nvml, "cuda": _cuda, "watch": _watch}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,46 +1,48 @@
 """Whether a GPU lives while it works: its energy counter rises by power × time, our process and its memory show."""
 
 import os
-import time
+import select
+import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from actors.attestation.child import Said
-from actors.attestation.probe import Places, ask_child
+from actors.attestation.child import READY
+from actors.attestation.probe import Places, end_child, start_child
 from schemas.attestation import Liveness
 
 
 def watched(places: Places, work: Callable[[], object]) -> dict[str, Liveness]:
-    """Do the work, and say by UUID what NVML showed before and after it. Empty where NVML does not answer.
-
-    The power is the mean of that before and that right after: a load that has just ended still shows in it.
-    """
-    process = str(os.getpid())
-    before = _by_uuid(ask_child(places, "live", process))
-    began = time.monotonic_ns()
-    work()
-    after = _by_uuid(ask_child(places, "live", process)) if before else {}
-    elapsed_ms = (time.monotonic_ns() - began) // 1_000_000
-    return {uuid: _liveness(before[uuid], after[uuid], elapsed_ms) for uuid in before if uuid in after}
-
-
-def _by_uuid(said: Said) -> dict[str, Mapping[str, Any]]:
-    return {device["uuid"]: device for device in said.devices if isinstance(device.get("uuid"), str)}
+    """Do the work, and say by UUID what NVML showed meanwhile, ten times a second. Empty where it does not answer."""
+    try:
+        process = start_child(places, "watch", str(os.getpid()))
+    except OSError:
+        work()
+        return {}
+    try:
+        _has_looked(places, process)
+        work()
+    finally:
+        said = end_child(places, process)
+    named = (device for device in said.devices if isinstance(device.get("uuid"), str))
+    return {device["uuid"]: _liveness(device) for device in named}
 
 
-def _liveness(before: Mapping[str, Any], after: Mapping[str, Any], elapsed_ms: int) -> Liveness:
+def _has_looked(places: Places, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the child has looked for the first time, or has ended."""
+    if process.stdout is None:
+        raise AssertionError("the child was started without a pipe")
+    readable, _, _ = select.select([process.stdout], [], [], places.timeout_s)
+    if readable:
+        os.read(process.stdout.fileno(), len(READY))
+
+
+def _liveness(said: Mapping[str, Any]) -> Liveness:
     """What fits the record; what does not is left out."""
-    powers = [said["power_mw"] for said in (before, after) if isinstance(said.get("power_mw"), int)]
-    facts = {
-        "energy_before_mj": before.get("energy_mj"),
-        "energy_after_mj": after.get("energy_mj"),
-        "power_mw": sum(powers) // len(powers) if powers else None,
-        "own_process": after.get("own_process"),
-        "own_memory_mib": after.get("own_memory_mib"),
-    }
-    kept = {name: value for name, value in facts.items() if _fits(name, value)}
+    elapsed = said.get("elapsed_ms")
+    elapsed_ms = elapsed if isinstance(elapsed, int) and elapsed >= 0 else 0
+    kept = {name: value for name, value in said.items() if name != "elapsed_ms" and _fits(name, value)}
     return msgspec.convert({"elapsed_ms": elapsed_ms, **kept}, Liveness)
 
 

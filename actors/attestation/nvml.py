@@ -4,6 +4,7 @@ NVML is loaded by its soname, so whoever sets LD_PRELOAD or LD_LIBRARY_PATH deci
 by `actors.attestation.loaded`, not here.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -79,25 +80,50 @@ def _pci(info: Any) -> dict[str, str]:
     }
 
 
-def live(process: int) -> list[dict[str, Any]]:
-    """For each device its energy counter, its power, and whether it shows ``process`` and with how much memory."""
+def watch(process: int, go_on: Callable[[], bool]) -> list[dict[str, Any]]:
+    """Looks at all devices until ``go_on`` says no, which may wait a moment. For each its energy counter at both ends,
+    the mean of its power, and whether it showed ``process`` and the most memory of it.
+
+    ``go_on`` is asked after the first look. Raises `pynvml.NVMLError` where NVML itself does not answer.
+    """
     pynvml.nvmlInit()
     try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        looks = [[_look(handle, process)] for handle in handles]
+        began = time.monotonic_ns()
+        while go_on():
+            for handle, seen in zip(handles, looks, strict=True):
+                seen.append(_look(handle, process))
+        for handle, seen in zip(handles, looks, strict=True):
+            seen.append(_look(handle, process))
+        elapsed_ms = (time.monotonic_ns() - began) // 1_000_000
         return [
-            _live(pynvml.nvmlDeviceGetHandleByIndex(index), process) for index in range(pynvml.nvmlDeviceGetCount())
+            {"uuid": _asked(pynvml.nvmlDeviceGetUUID, handle), "elapsed_ms": elapsed_ms, **_summed(seen)}
+            for handle, seen in zip(handles, looks, strict=True)
         ]
     finally:
         pynvml.nvmlShutdown()
 
 
-def _live(handle: Any, process: int) -> dict[str, Any]:
+def _look(handle: Any, process: int) -> dict[str, Any]:
     running = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses_v3, handle)
     own = [entry for entry in running or () if entry.pid == process]
     memory = own[0].usedGpuMemory if own else None
     return {
-        "uuid": _asked(pynvml.nvmlDeviceGetUUID, handle),
         "energy_mj": _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle),
         "power_mw": _asked(pynvml.nvmlDeviceGetPowerUsage, handle),
         "own_process": None if running is None else bool(own),
         "own_memory_mib": None if memory is None else int(memory) >> 20,
+    }
+
+
+def _summed(looks: list[dict[str, Any]]) -> dict[str, Any]:
+    said = {name: [look[name] for look in looks if look[name] is not None] for name in looks[0]}
+    powers = said["power_mw"]
+    return {
+        "energy_before_mj": looks[0]["energy_mj"],
+        "energy_after_mj": looks[-1]["energy_mj"],
+        "power_mw": sum(powers) // len(powers) if powers else None,
+        "own_process": any(said["own_process"]) if said["own_process"] else None,
+        "own_memory_mib": max(said["own_memory_mib"], default=None),
     }

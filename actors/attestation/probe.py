@@ -116,22 +116,31 @@ def probe(places: Places | None = None) -> HostProbe:
 
 def ask_child(places: Places, question: str, *arguments: str) -> Said:
     """Ask a library in a process of its own; its crash, its silence and its time-out are answers too."""
-    command = [sys.executable, "-m", "actors.attestation.child", question, *arguments]
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=_PACKAGES,
-            env=dict(places.surroundings()),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        process = start_child(places, question, *arguments)
     except OSError as error:
         return Said(silence=f"its process does not start: {error.strerror}")
+    return end_child(places, process)
+
+
+def start_child(places: Places, question: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """The process, asked and not waited for. Raises `OSError`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "actors.attestation.child", question, *arguments],
+        cwd=_PACKAGES,
+        env=dict(places.surroundings()),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def end_child(places: Places, process: subprocess.Popen[bytes]) -> Said:
+    """Close its standard input, and wait for its answer for as long as it may take."""
     try:
         output, _ = process.communicate(timeout=places.timeout_s)
     except subprocess.TimeoutExpired:
-        _end(process)
+        _kill(process)
         return Said(silence=f"no answer within {places.timeout_s:g} s")
     if process.returncode:
         return Said(silence=f"its process ended with code {process.returncode}")
@@ -141,13 +150,14 @@ def ask_child(places: Places, question: str, *arguments: str) -> Said:
         return Said(silence=f"its answer is not readable: {error}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill it, and wait for a moment: one that a driver holds in the kernel ends later, or never."""
     process.kill()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(1)
-    if process.stdout is not None:
-        process.stdout.close()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
 
 
 def _of_files(look: Callable[[], list[Raw]]) -> tuple[list[Raw], str]:

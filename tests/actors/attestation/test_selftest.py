@@ -1,5 +1,6 @@
 """The self-test: what this machine, and one with a mocked card, would score."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -53,11 +54,27 @@ def test_a_mocked_card_on_a_processor_is_too_slow(tmp_path: Path) -> None:
 
 @needs_compiler
 def test_energy_and_processes_are_watched(tmp_path: Path) -> None:
-    """What NVML shows before and after some work: the counter, the power, and whether our process is there."""
+    """What NVML shows while something works: the counter at both ends, the power, and how long it was watched."""
     done: list[bool] = []
-    live = watched(places(tmp_path, libraries(tmp_path / "lib")), lambda: done.append(True))
+
+    def work() -> None:
+        done.append(True)
+        time.sleep(0.5)
+
+    live = watched(places(tmp_path, libraries(tmp_path / "lib")), work)[UUID]
     assert done == [True]
-    assert (live[UUID].energy_before_mj, live[UUID].power_mw) == (1_000_000, 120_000)
+    assert (live.energy_before_mj, live.power_mw) == (1_000_000, 120_000)
+    assert isinstance(live.energy_after_mj, int)
+    assert live.energy_after_mj > 1_002_000
+    assert live.elapsed_ms >= 500
+
+
+@needs_compiler
+def test_a_library_that_crashes_while_it_watches_stops_no_work(tmp_path: Path) -> None:
+    """The work is done, and nothing is said of the device."""
+    done: list[bool] = []
+    assert watched(places(tmp_path, libraries(tmp_path / "lib", CRASH="1")), lambda: done.append(True)) == {}
+    assert done == [True]
 
 
 def test_without_nvml_nothing_is_watched(tmp_path: Path) -> None:
