@@ -14,20 +14,31 @@ from events.errors import BadInput
 FILE: Final = "lists.json"
 
 
-def lists_file() -> Path:
+Kept = Annotated[
+    Path | None,
+    Parameter(
+        name="--lists",
+        env_var="ASSAY_LISTS",
+        help="Where an update is kept: for a running actor, lists.json in its directory; else in the home.",
+    ),
+]
+
+
+def lists_file(kept: Path | None = None) -> Path:
     """Where the lists of an update are kept."""
-    return home() / FILE
+    return kept or home() / FILE
 
 
-def show(*, display: Display = DISPLAY) -> None:
+def show(*, kept: Kept = None, display: Display = DISPLAY) -> None:
     """The lists in use: cards, drivers, where they come from, and the digest that verdicts state."""
     from actors.attestation.lists import load
 
-    lists = load(lists_file())
+    file = lists_file(kept)
+    lists = load(file)
     facts = {
         "version": lists.version,
         "digest": lists.digest(),
-        "kept in": str(lists_file()) if lists_file().exists() else "Assay itself",
+        "kept in": str(file) if file.exists() else "Assay itself",
         "cards": "\n".join(f"10de:{device.device_id}  {device.product}" for device in lists.devices),
         "drivers": ", ".join(driver.version for driver in lists.drivers),
         "sources": "\n".join(lists.sources),
@@ -39,12 +50,13 @@ def update(
     file: Path,
     *,
     key: Annotated[Address, Parameter(env_var="ASSAY_LISTS_KEY", help="Whose signature is trusted.")],
+    kept: Kept = None,
     display: Display = DISPLAY,
 ) -> None:
     """Take newer lists from a signed file; anything else is refused and changes nothing."""
     from actors.attestation.lists import update as take
 
-    lists = take(lists_file(), _bytes(file), key)
+    lists = take(lists_file(kept), _bytes(file), key)
     facts = {"version": lists.version, "digest": lists.digest(), "cards": len(lists.devices)}
     Output(display).one(lists, {**facts, "drivers": len(lists.drivers)})
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from actors.command_line.miner_lists import lists_file
+from actors.command_line.miner_lists import Kept, lists_file
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Advance, Output
 from events.errors import DeviceUnavailable
@@ -29,6 +29,7 @@ def selftest(
     fill: Annotated[
         int, Parameter(validator=validators.Number(gte=0, lte=65_536), help="MiB of memory to fill and read.")
     ] = 0,
+    kept: Kept = None,
     display: Display = DISPLAY,
 ) -> int:
     """Probe this host, sit an exam, and show the score level by level, with what held it down.
@@ -41,7 +42,7 @@ def selftest(
     from events.keys import Key
 
     output = Output(display)
-    lists = load(lists_file())
+    lists = load(lists_file(kept))
     chosen, why = _backend(backend)
     if why:
         output.note(f"backend cpu: {why}")

@@ -40,6 +40,10 @@ def test_lists_are_shown_signed_and_updated(assay: Any, tmp_path: Path) -> None:
     taken = assay("miner", "lists", "update", str(file), "--key", MAINTAINER.address, "-o", "json")
     assert json.loads(taken.out)["version"] == 9
     assert json.loads(assay("miner", "lists", "show", "-o", "json").out)["version"] == 9
+    kept = ("--lists", str(tmp_path / "miner" / "lists.json"))
+    assert json.loads(assay("miner", "lists", "show", *kept, "-o", "json").out)["version"] == 1
+    assert assay("miner", "lists", "update", str(file), "--key", MAINTAINER.address, *kept).code == 0
+    assert json.loads(assay("miner", "lists", "show", *kept, "-o", "json").out)["version"] == 9
 
 
 def test_a_maintainer_signs_what_show_prints(assay: Any, tmp_path: Path) -> None:
