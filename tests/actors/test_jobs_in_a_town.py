@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from actors import roles
+from actors.backends.cpu import CpuBackend
 from actors.roles import Host
 from actors.sandbox import Finished, Limits, Outcome
 from actors.sandbox_messages import RESULT_NAME
@@ -41,8 +42,10 @@ class OpenSandbox:
 
     lies: dict[str, Lie]
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, writable: Path, *, backend: str, device: str) -> None:
         self.capacity = capacity
+        self.walls: tuple[str, ...] = ()
+        self.devices = CpuBackend().devices()
 
     async def __aenter__(self) -> Self:
         return self
