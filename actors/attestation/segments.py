@@ -7,9 +7,10 @@ from actors.backends.base import Progress, no_progress
 from events.merkle import inclusion_path, root_of_hashes
 from schemas.values import Digest
 
-# Up to so many leaf hashes are kept (32 MiB). Above, the root of each segment is, and the segment of an opened leaf is
-# made again.
+# Up to so many leaf hashes are kept (32 MiB), where segments are as small as a processor's. Else only the root of each
+# segment is, and the segment of an opened leaf is made again: a GPU does that faster than its leaves are fetched.
 MAX_KEPT_LEAVES: Final = 1 << 20
+MAX_KEPT_SEGMENT: Final = 1 << 12
 
 
 class Leaves(Protocol):
@@ -41,10 +42,11 @@ class SegmentedTree:
     def root(self, progress: Progress = no_progress) -> Digest:
         """Make all leaves; the root over them. ``progress`` is called after each segment."""
         starts = range(0, self._count, self._segment)
+        keep = self._count <= MAX_KEPT_LEAVES and self._segment <= MAX_KEPT_SEGMENT
         self._roots = []
         kept: list[bytes] = []
         for done, first in enumerate(starts, 1):
-            if self._count <= MAX_KEPT_LEAVES:
+            if keep:
                 leaves = self._source.leaves(first, self._length(first))
                 kept += leaves
                 self._roots.append(root_of_hashes(leaves))

@@ -1,6 +1,6 @@
 """Every parser that meets bytes of others, by its name."""
 
-from tests.fuzz import file_parsers, ledger_parsers, message_parsers, result_parsers
+from tests.fuzz import attestation_parsers, file_parsers, ledger_parsers, message_parsers, result_parsers
 from tests.fuzz.engine import Parser
 
 PARSERS: dict[str, Parser] = {
@@ -10,5 +10,6 @@ PARSERS: dict[str, Parser] = {
         *file_parsers.PARSERS,
         *message_parsers.PARSERS,
         *result_parsers.PARSERS,
+        *attestation_parsers.PARSERS,
     )
 }

@@ -28,7 +28,7 @@ from projections.proofs import event_bundle, state_bundle
 from schemas.messages import EventRefused, Problem, Progress, QueryRefused, WalletRequest
 from schemas.refusals import HINTS, NonceTooLow
 from schemas.services import BlobMatrix, MatmulInt8, service_of
-from tests.fuzz import ground
+from tests.fuzz import attestation_parsers, ground
 from tests.fuzz.message_parsers import ALICE, BLOB, _NodeAtHead, _written_model
 from tests.fuzz.result_parsers import known
 from tests.golden import samples
@@ -340,10 +340,19 @@ def _results() -> Iterator[Seed]:
         yield "result", f"bad-{service}", bytes([number]) + each.result[:-1] + bytes([each.result[-1] ^ 1])
 
 
+def _attestation() -> Iterator[Seed]:
+    opening, update = attestation_parsers.opening(), attestation_parsers.update()
+    yield "exam-opening", "good-row", opening
+    yield "exam-opening", "bad-short", opening[:-1]
+    yield "lists", "good-update", update
+    yield "lists", "bad-version", update.replace(b'"version":1', b'"version":0')
+    yield "lists", "bad-cut", update[:-9]
+
+
 @cache
 def _made() -> dict[str, dict[str, bytes]]:
     made: dict[str, dict[str, bytes]] = {}
-    for source in (_ledger, _proofs, _exports, _files, _answers, _messages, _results):
+    for source in (_ledger, _proofs, _exports, _files, _answers, _messages, _results, _attestation):
         for parser, name, data in source():
             if len(data) <= LONGEST:
                 made.setdefault(parser, {})[_slug(name)] = data
