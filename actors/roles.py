@@ -18,6 +18,7 @@ from actors.attestation.lists import load as load_lists
 from actors.attester import HostAttester
 from actors.backends.base import Backend
 from actors.backends.choice import BackendName, choose
+from actors.backends.prepare import prepare
 from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
 from actors.exam_judge import BlobExamJudge, BlockFacts
@@ -258,6 +259,9 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
     offers = offers_of(table)
     jobs = host.directory("miner") / "jobs"
     jobs.mkdir(exist_ok=True)
+    if table.backend != "cpu":
+        log.info("compiling what the GPU lacks")
+        await asyncio.to_thread(prepare, table.gpu)
     # One that takes no new jobs still ends those that it has.
     async with Sandbox(max(table.capacity, 1), jobs, backend=table.backend, device=table.gpu) as sandbox:
         log.info("jobs are jailed", walls=sandbox.walls)

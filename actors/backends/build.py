@@ -7,7 +7,9 @@ A host with nvcc compiles what it lacks when it first needs it. One without gets
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -45,10 +47,22 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     modules: tuple[Module, ...]
 
 
+def directories() -> list[Path]:
+    """Where compiled kernels are looked for, in this order.
+
+    A jail shows its jobs the Python environment and /usr, but no home directory: so the environment comes first, and
+    the user's cache serves what runs outside of one, or where the environment cannot be written.
+    """
+    shared = [Path(sys.prefix), Path("/usr/local")]
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111  without a home: no error
+    return [*(root / "share" / "assay" / "kernels" for root in shared), Path(base) / "assay" / "kernels"]
+
+
 def cache_directory() -> Path:
-    """Where compiled kernels are kept for this user."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "assay" / "kernels"
+    """Where they are put: into a virtual environment that can be written, else into the user's cache."""
+    environment, *_, user = directories()
+    own = sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK)
+    return environment if own else user
 
 
 def compiler() -> str | None:
@@ -85,26 +99,32 @@ def build(
 
 
 def load(file: str, capability: Capability, directory: Path | None = None) -> bytes:
-    """The best compiled code of a file for a device; compiled into ``directory`` first where it is not there.
+    """The best compiled code of a file for a device; compiled first where it is nowhere.
 
-    Raises `DeviceUnavailable`.
+    ``directory`` is where to look and to put it, in place of `directories` and `cache_directory`. Raises
+    `DeviceUnavailable`.
     """
-    kept = directory or cache_directory()
+    places = directories() if directory is None else [directory]
     its = recipe(file)
-    found = _kept(its, capability, kept)
-    if found is None and compiler() is not None:
-        build([file], kept)
-        found = _kept(its, capability, kept)
-    if found is None:
-        major, minor = capability
-        raise DeviceUnavailable(
-            f"the kernel {file} is not compiled for compute capability {major}.{minor}",
-            why=f"{kept} has no module of this release's source that fits, and none could be compiled",
-            hint="Run `assay kernels build` where nvcc is, and copy its output there.",
-            file=file,
-            directory=str(kept),
-        )
-    return found
+    for place in places:
+        found = _kept(its, capability, place)
+        if found is not None:
+            return found
+    if compiler() is not None:
+        place = directory or cache_directory()
+        # In a jail nothing can be written, and no compiler started.
+        with suppress(OSError):
+            build([file], place)
+            found = _kept(its, capability, place)
+            if found is not None:
+                return found
+    major, minor = capability
+    raise DeviceUnavailable(
+        f"the kernel {file} is not compiled for compute capability {major}.{minor}",
+        why=f"none of {', '.join(map(str, places))} has this release's version of it, and it cannot be compiled here",
+        hint="Run `assay kernels build` where nvcc is, and copy its output there.",
+        file=file,
+    )
 
 
 def _kept(its: Recipe, capability: Capability, directory: Path) -> bytes | None:
@@ -128,11 +148,11 @@ def _kept(its: Recipe, capability: Capability, directory: Path) -> bytes | None:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """What a directory holds; nothing where there is none. Raises `BadInput` where the manifest is not one."""
+    """What a directory holds; nothing where there is none to read. Raises `BadInput` where the manifest is not one."""
     path = directory / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return Manifest(compiler="", modules=())
     except msgspec.DecodeError as error:
         raise BadInput(

@@ -16,7 +16,7 @@ def build(
         Parameter(help="An architecture, as sm_80; again for more. Without it, those that each kernel is written for."),
     ] = (),
     directory: Annotated[
-        Path | None, Parameter(help="Made where it is missing; without it, the user's cache, where miners look.")
+        Path | None, Parameter(help="Made where it is missing; without it, where miners of this installation look.")
     ] = None,
     display: Display = DISPLAY,
 ) -> None:

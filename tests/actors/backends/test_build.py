@@ -1,12 +1,23 @@
 """Building kernels, keeping them, and finding the one that fits a device."""
 
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from actors.backends import build as builder
-from actors.backends.build import MANIFEST, Manifest, build, compiler, load, read_manifest
+from actors.backends.build import (
+    MANIFEST,
+    Manifest,
+    build,
+    cache_directory,
+    compiler,
+    directories,
+    load,
+    read_manifest,
+)
+from actors.backends.prepare import prepare
 from actors.backends.recipes import files, fitting, parse, recipe
 from events.errors import BadInput, DeviceUnavailable
 
@@ -78,6 +89,45 @@ def test_no_compiler_is_an_error_that_helps(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(DeviceUnavailable) as caught:
         build(["pack"], tmp_path)
     assert "assay kernels build" in caught.value.hint
+
+
+def test_places_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Python environment, which a job in its jail can see, comes before the user's cache; there it is put too, if
+    it can be written."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first, *_, last = directories()
+    assert first == tmp_path / "venv" / "share" / "assay" / "kernels"
+    assert last == tmp_path / "cache" / "assay" / "kernels" == cache_directory()
+    (tmp_path / "venv").mkdir()
+    assert cache_directory() == first
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME")
+    assert directories()[0] == first
+
+
+@needs_nvcc
+def test_what_is_missing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that is in no place is compiled into the one that can be written, once."""
+    monkeypatch.setattr(builder, "directories", lambda: [tmp_path / "nowhere", tmp_path / "cache"])
+    monkeypatch.setattr(builder, "cache_directory", lambda: tmp_path / "cache")
+    assert load("matmul_wgmma", (9, 0)).startswith(b"\x7fELF")
+    monkeypatch.setattr(builder, "compiler", lambda: None)
+    assert load("matmul_wgmma", (9, 0)).startswith(b"\x7fELF")
+
+
+def test_nothing_is_compiled_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """As in a jail: a typed error that says what to do."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DeviceUnavailable) as caught:
+        load("pack", (9, 0), tmp_path / "file" / "below")
+    assert caught.value.hint
+
+
+def test_preparing_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, or PyCUDA, a miner that is told to use one does not start, with the reason."""
+    with pytest.raises(DeviceUnavailable, match=r"the GPU cannot be used: .*(PyCUDA|GPU)"):
+        prepare("GPU-00000000-0000-0000-0000-000000000000")
 
 
 @pytest.mark.parametrize(
