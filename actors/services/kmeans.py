@@ -19,6 +19,18 @@ sum of the chunk's points, and that each sum can be one of so many int16; all ot
 all labels, from the last centres. **Sampled:** `SAMPLES` of the leaves of 2., or all where there are no more, drawn
 after the commitment, are computed again from the points and the committed centres before (see
 `actors.services.sampling` for what that proves).
+
+**A jump to where there is nothing left to do.** Each iteration is checked from the centres that the result itself has,
+so a few wrong leaves could lead to centres that are easy to go on from: all of them alike, say, from where every later
+leaf is right and costs nothing. So all leaves of the first iteration are computed again, and no iteration may lead to
+worse clusters than those it began with: with E(leaf, centres) the squared distances of the chunk's points to the
+centres that the leaf counts them to, which follows from its numbers and sums,
+
+    E(leaf of iteration t, centres t) <= E(leaf of iteration t - 1, centres t)
+
+for each chunk, the last labels being iteration T. It is an equality of integers or less for whoever takes the nearest
+centres. Since means are the best centres for their points, but for their rounding, the squared distances can then never
+grow: a jump can lead only to clusters that are as good as the honest ones, and whoever has those has done the work.
 """
 
 import hashlib
@@ -29,7 +41,7 @@ from typing import Final
 
 import numpy as np
 
-from actors.backends.base import Backend, Clustering, Int16Array, Progress, no_progress
+from actors.backends.base import Backend, Clustering, Int16Array, Int32Array, Int64Array, Progress, no_progress
 from actors.backends.reference.kmeans import count_and_sum, nearest, next_centres
 from actors.services.base import Accepted, Computed, Rejected, RejectionCode, Verdict
 from actors.services.generator import seeded_matrix
@@ -148,7 +160,7 @@ def verify(
         return rejected
     cells = work.iterations * work.chunks
     drawn = sample(seed, DOMAIN, SAMPLES, cells)
-    again = [*drawn, *range(cells, cells + work.chunks)]
+    again = [*sorted({*range(work.chunks), *drawn}), *range(cells, cells + work.chunks)]
     with ThreadPoolExecutor(threads or 1, thread_name_prefix="verify") as executor:
         right = list(executor.map(lambda cell: _is_right(work, claimed, chunks, cell), again))
     if not all(right):
@@ -158,6 +170,9 @@ def verify(
         return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=1 + cell)
     if len(drawn) == cells:
         return Accepted(error_bits=ERROR_BITS, method="recomputed")
+    if (worse := _leaf_that_is_worse(work, claimed, chunks)) is not None:
+        detail = f"leaf {worse} counts points to centres that are not the nearest ones"
+        return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=worse)
     return Accepted(error_bits=0, method="sampled", samples=len(drawn), chunks=cells)
 
 
@@ -180,6 +195,31 @@ def _contradiction(work: KMeans, claimed: Clustering, points: Int16Array, chunks
             detail = f"the centres after iteration {iteration} are not the means of their points"
             return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=0)
     return None
+
+
+def _leaf_that_is_worse(work: KMeans, claimed: Clustering, chunks: list[Int16Array]) -> int | None:
+    """The first leaf whose points lie farther from their centres than with the clusters of the iteration before; for
+    right labels."""
+    cells = list(zip(claimed.counts, claimed.sums, strict=True))
+    last = []
+    for number, chunk in enumerate(chunks):
+        first = number * work.chunk_points
+        last.append(count_and_sum(chunk, claimed.labels[first : first + work.chunk_points], work.clusters))
+    cells.append((np.stack([counts for counts, _ in last]), np.stack([sums for _, sums in last])))
+    for iteration in range(1, len(cells)):
+        centres = claimed.centres[iteration].astype(np.int64)
+        before, after = (_distances(centres, *cells[number]) for number in (iteration - 1, iteration))
+        if (after > before).any():
+            return 1 + iteration * work.chunks + int(np.argmax(after > before))
+    return None
+
+
+def _distances(centres: Int64Array, counts: Int32Array, sums: Int32Array) -> Int64Array:
+    """The sum of squared distances of each chunk's points to the centres that they are counted to, less the sum of
+    squares of the points. Below 2**54 in magnitude."""
+    squares = counts.astype(np.int64) @ (centres * centres).sum(axis=1)
+    distances: Int64Array = squares - 2 * np.tensordot(sums.astype(np.int64), centres, axes=2)
+    return distances
 
 
 def _is_right(work: KMeans, claimed: Clustering, chunks: list[Int16Array], cell: int) -> bool:

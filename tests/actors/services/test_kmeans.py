@@ -179,10 +179,12 @@ def test_contradictions_are_found_anywhere(
         assert (verdict.code, verdict.row) == (code, leaf)
 
 
-def test_leaves_that_add_up_are_sampled(case: Any) -> None:
+def test_leaves_that_add_up_are_sampled(tmp_path: Path) -> None:
     """Points counted in a wrong cluster, with all that follows made to fit, are found where their leaf is drawn."""
-    work, _, result, _ = case
-    forged = forge(read_result(work, result.read_bytes()))
+    work = seeded_work(ROWS, COLUMNS, CLUSTERS, ITERATIONS)
+    compute(work, {}, CpuBackend(), tmp_path / "result.bin")
+    forged = forge(read_result(work, (tmp_path / "result.bin").read_bytes()))
+    points = seeded_matrix("aa" * 32, ROWS, 2 * COLUMNS).view("<i2")
     wrong = [(ITERATIONS - 1, 3), (ITERATIONS - 1, 12)]
     for iteration, chunk in wrong:
         fullest = int(forged.counts[iteration, chunk].argmax())
@@ -191,11 +193,11 @@ def test_leaves_that_add_up_are_sampled(case: Any) -> None:
             tally[iteration, chunk, fullest] -= moved
             tally[iteration, chunk, other] += moved
     forged.centres[-1] = next_centres(forged.centres[-2], forged.counts[-1], forged.sums[-1])
-    forged.labels[:] = nearest(groups(), forged.centres[-1])
+    forged.labels[:] = nearest(points, forged.centres[-1])
     caught = 0
     for number in range(30):
         drawn = sample(f"{number:064x}", DOMAIN, SAMPLES, ITERATIONS * 16)
-        verdict = judged(case, forged, f"{number:064x}", 1 + number % 2)
+        verdict = judged((work, {}, None, None), forged, f"{number:064x}", 1 + number % 2)
         hits = [cell for cell in drawn if divmod(cell, 16) in wrong]
         if hits:
             assert isinstance(verdict, Rejected)
@@ -204,6 +206,43 @@ def test_leaves_that_add_up_are_sampled(case: Any) -> None:
         else:
             assert isinstance(verdict, Accepted)
     assert 0 < caught < 30
+
+
+def jumped(work: KMeans, honest: Clustering, points: np.ndarray, at: int) -> Clustering:
+    """Right up to iteration ``at``, all leaves of which lead all centres to one point: from there nothing is left to
+    do, since all points belong to the first of centres that are alike, and stay with it."""
+    forged = forge(honest)
+    place = points.sum(axis=0, dtype=np.int64) // len(points)
+    forged.counts[at:], forged.sums[at:] = 0, 0
+    for number in range(work.chunks):
+        chunk = points[number * work.chunk_points : (number + 1) * work.chunk_points]
+        total = chunk.sum(axis=0, dtype=np.int64)
+        forged.counts[at, number] = len(chunk) // work.clusters
+        forged.counts[at, number, 0] += len(chunk) % work.clusters
+        forged.sums[at, number] = forged.counts[at, number][:, np.newaxis] * place
+        forged.sums[at, number] += (total - len(chunk) * place) // work.clusters
+        forged.sums[at, number, 0] += total - forged.sums[at, number].sum(axis=0)
+        forged.counts[at + 1 :, number, 0], forged.sums[at + 1 :, number, 0] = len(chunk), total
+    forged.centres[at + 1 :] = next_centres(forged.centres[at], forged.counts[at], forged.sums[at])
+    forged.labels[:] = 0
+    return forged
+
+
+@pytest.mark.parametrize("at", [0, 1, 40])
+def test_jump_to_where_nothing_is_left_to_do_is_found(tmp_path: Path, at: int) -> None:
+    """Wrong leaves of one iteration only, after which all is right and costs nothing, pass with no seed."""
+    digest, _ = write_matrix(tmp_path / "points.npy", groups())
+    points = BlobPoints(rows=ROWS, columns=COLUMNS, digest=digest)
+    work = KMeans(points=points, clusters=CLUSTERS, iterations=200, seed="bb" * 32)
+    blobs = {digest: tmp_path / "points.npy"}
+    compute(work, blobs, CpuBackend(), tmp_path / "result.bin")
+    forged = jumped(work, read_result(work, (tmp_path / "result.bin").read_bytes()), groups(), at)
+    assert (forged.centres[-1] == forged.centres[-1, 0]).all()
+    for number in range(10):
+        verdict = judged((work, blobs, None, None), forged, f"{number:064x}")
+        assert isinstance(verdict, Rejected)
+        assert verdict.code is RejectionCode.CHUNK_MISMATCH
+        assert verdict.row in range(1 + at * 16, 1 + (at + 1) * 16)
 
 
 def test_result_that_was_not_committed_is_rejected(case: Any) -> None:
