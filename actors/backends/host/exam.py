@@ -14,20 +14,32 @@ CHUNK: Final = 16
 _THREADS: Final = 256
 _NODE_THREADS: Final = 64
 _WARP: Final = 32
-_HASH_BYTES: Final = 32
+HASH_BYTES: Final = 32
 _ENTRY_BYTES: Final = 4
 
 
-def tree_root(gpu: Gpu, leaves: Buffer, count: int) -> bytes:
-    """The root of the tree over so many hashes that lie on the device (RFC 9162)."""
-    level = leaves
-    while count > 1:
-        above = -(-count // 2)
-        to = gpu.zeros(above * _HASH_BYTES)
-        grid = (-(-above // _NODE_THREADS), 1, 1)
-        gpu.launch("exam", "merkle_level", grid, (_NODE_THREADS, 1, 1), level, to, np.int32(count))
-        level, count = to, above
-    return bytes(gpu.get(level, np.uint8, (_HASH_BYTES,)).tobytes())
+class HashTree:
+    """Room for up to ``most`` hashes on the device, and the tree over them (RFC 9162). Taken once: memory that is taken
+    and given back in between would make the device wait."""
+
+    def __init__(self, gpu: Gpu, most: int) -> None:
+        self._gpu = gpu
+        self.leaves: Buffer = gpu.zeros(most * HASH_BYTES)
+        self._levels = [gpu.zeros(-(-most // 2) * HASH_BYTES) for _ in range(2)]
+
+    def fetch(self, count: int) -> Sequence[bytes]:
+        """The first hashes."""
+        return [row.tobytes() for row in self._gpu.get(self.leaves, np.uint8, (count, HASH_BYTES))]
+
+    def root(self, count: int) -> bytes:
+        """The root over the first hashes."""
+        level, (to, other) = self.leaves, self._levels
+        while count > 1:
+            above = -(-count // 2)
+            grid = (-(-above // _NODE_THREADS), 1, 1)
+            self._gpu.launch("exam", "merkle_level", grid, (_NODE_THREADS, 1, 1), level, to, np.int32(count))
+            level, to, other, count = to, other, to, above
+        return bytes(self._gpu.get(level, np.uint8, (HASH_BYTES,)).tobytes())
 
 
 class GpuExaminee:
@@ -53,6 +65,7 @@ class GpuExaminee:
         self._left = gpu.zeros(-(-segment // tile) * tile * self._length)
         self._product = gpu.zeros(segment * columns * _ENTRY_BYTES)
         self._segment = segment
+        self._tree = HashTree(gpu, segment)
 
     @property
     def segment(self) -> int:
@@ -61,12 +74,13 @@ class GpuExaminee:
 
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """The leaf hashes of rows of C."""
-        hashes = self._gpu.get(self._hashed(first, count), np.uint8, (count, _HASH_BYTES))
-        return [row.tobytes() for row in hashes]
+        self._hash(first, count)
+        return self._tree.fetch(count)
 
     def root(self, first: int, count: int) -> bytes:
         """The root over rows of C."""
-        return tree_root(self._gpu, self._hashed(first, count), count)
+        self._hash(first, count)
+        return self._tree.root(count)
 
     def rows(self, indices: Sequence[int]) -> Int32Array:
         """These rows of C."""
@@ -76,8 +90,8 @@ class GpuExaminee:
         self._multiply(packed(self._gpu, "rows", a, self._kernel), product, count)
         return self._gpu.get(product, np.int32, (count, self._columns))
 
-    def _hashed(self, first: int, count: int) -> Buffer:
-        """The leaf hashes, on the device."""
+    def _hash(self, first: int, count: int) -> None:
+        """Make rows, and leave their leaf hashes in the tree's room."""
         if not 1 <= count <= self._segment:
             raise AssertionError(f"{count} rows do not fit into a segment of {self._segment}")
         key, stream = key_and_stream(self._a)
@@ -93,7 +107,6 @@ class GpuExaminee:
             np.int32(self._kernel.tiled),
         )
         self._multiply(self._left, self._product, count)
-        hashes = self._gpu.zeros(count * _HASH_BYTES)
         row_bytes = self._columns * _ENTRY_BYTES
         self._gpu.launch(
             "sha256_tree",
@@ -101,12 +114,11 @@ class GpuExaminee:
             (-(-count // _WARP), 1, 1),
             (_WARP, 1, 1),
             self._product,
-            hashes,
+            self._tree.leaves,
             np.int64(count * row_bytes),
             np.int32(row_bytes),
             np.int32(count),
         )
-        return hashes
 
     def _multiply(self, left: Buffer, product: Buffer, rows: int) -> None:
         shape = (rows, self._length, self._columns)

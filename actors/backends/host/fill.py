@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.backends.base import Progress, no_progress
 from actors.backends.gpu import Buffer, Gpu
-from actors.backends.host.exam import tree_root
+from actors.backends.host.exam import HashTree
 
 _LABEL_BYTES: Final = 32
 _LABELS_PER_MIB: Final = (1 << 20) // _LABEL_BYTES
@@ -27,6 +27,7 @@ class GpuMemory:
         self._segment = segment
         self._seed = gpu.put(np.frombuffer(seed, dtype=np.uint8))
         self._labels: Buffer | None = None
+        self._tree = HashTree(gpu, segment)
 
     @property
     def segment(self) -> int:
@@ -48,17 +49,17 @@ class GpuMemory:
 
     def leaves(self, first: int, count: int) -> Sequence[bytes]:
         """The leaf hashes of walks."""
-        hashes = self._gpu.get(self._walked(first, count), np.uint8, (count, _LABEL_BYTES))
-        return [row.tobytes() for row in hashes]
+        self._walk(first, count)
+        return self._tree.fetch(count)
 
     def root(self, first: int, count: int) -> bytes:
         """The root over walks."""
-        return tree_root(self._gpu, self._walked(first, count), count)
+        self._walk(first, count)
+        return self._tree.root(count)
 
-    def _walked(self, first: int, count: int) -> Buffer:
+    def _walk(self, first: int, count: int) -> None:
         if self._labels is None:
             raise AssertionError("the memory is walked before it is filled")
-        leaves = self._gpu.zeros(count * _LABEL_BYTES)
         self._gpu.launch(
             "fill",
             "fill_walks",
@@ -67,9 +68,8 @@ class GpuMemory:
             self._labels,
             np.uint64(self._memory_mib * _LABELS_PER_MIB),
             self._seed,
-            leaves,
+            self._tree.leaves,
             np.uint64(first),
             np.int32(count),
             np.int32(self._steps),
         )
-        return leaves
