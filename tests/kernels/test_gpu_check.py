@@ -80,18 +80,25 @@ def test_bits_are_compared() -> None:
 def test_table_has_a_line_for_each_kernel() -> None:
     """Times, rates and shares are in columns."""
     report = {
+        "device": {"name": "NVIDIA H200"},
         "timings": [
             {"name": "sort", "milliseconds": 2.5, "rate": 4.0, "unit": "Gkeys/s", "share_of_copy": 0.5},
             {"name": "matmul_mma", "milliseconds": 1.0, "rate": 600.0, "unit": "TOPS", "cupy_milliseconds": 0.9},
         ],
         "copy_gb_per_second": 4_100.0,
-        "attestation": {"score": 95, "grade": "M"},
+        "attestation": {"score": 95, "grade": "M", "exam": {"giga_operations": 1_310_000}},
     }
     lines = list(table_of(json.loads(json.dumps(report))))
     assert "50%" in lines[1]
     assert "0.900" in lines[2]
     assert "4,100.0" in lines[3]
     assert "95" in lines[4]
+    assert "1,310.0 TOPS" in lines[4]
+    aims = "\n".join(lines[5:])
+    assert "MISSED   sort share of copy" in aims
+    assert "reached  matmul_mma TOPS" in aims
+    assert "reached  attestation score" in aims
+    assert len(list(table_of({**report, "device": {"name": "NVIDIA L4"}}))) == 5
 
 
 def test_can_be_started_as_a_program() -> None:
