@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from projections.bonds import attested_of, standing_of, unattested, untrustworthy
-from projections.miners import unit_price_of
+from projections.miners import memory_of, unit_price_of
 from schemas.events import Requirement
 from schemas.genesis import Trust
 from schemas.refusals import code_of
@@ -63,11 +63,6 @@ def price_of(work: Work, miner: Miner) -> int | None:
     """What the miner asks for the work in micro-ASY; None where it does not offer the service."""
     unit_price = unit_price_of(miner, service_of(work))
     return None if unit_price is None else unit_price * units_of(work)
-
-
-def memory_of(miner: Miner) -> int:
-    """The memory of its largest device, in MiB."""
-    return max(device.memory_mib for device in miner.devices)
 
 
 def eligible(job: Job | Wanted, miners: Mapping[str, Miner], trust: Trust | UnsetType = UNSET) -> list[tuple[str, int]]:
@@ -159,7 +154,7 @@ def _is_attested(wanted: Wanted, address: str, miner: Miner) -> bool:
 
 
 def _has_memory(wanted: Wanted, _address: str, miner: Miner) -> bool:
-    return memory_of(miner) >= wanted.requirement.memory_mib
+    return memory_of(miner, wanted.trust) >= wanted.requirement.memory_mib
 
 
 def _is_affordable(wanted: Wanted, _address: str, miner: Miner) -> bool:
@@ -203,7 +198,7 @@ def _all_banned(_wanted: Wanted, miners: list[Entry]) -> str:
 def _no_bond(wanted: Wanted, miners: list[Entry]) -> str:
     needed = 0 if isinstance(wanted.trust, UnsetType) else wanted.trust.min_bond
     highest = max(standing_of(miner).bond for _, miner in miners)
-    return f"This chain asks miners to bond {needed} micro-ASY; of those that could do it one has bonded {highest}."
+    return f"This chain asks miners to bond {needed} micro-ASY; the most that one of them has bonded is {highest}."
 
 
 def _not_attested(wanted: Wanted, miners: list[Entry]) -> str:
@@ -220,7 +215,7 @@ def _not_attested(wanted: Wanted, miners: list[Entry]) -> str:
 
 
 def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
-    largest = max(memory_of(miner) for _, miner in miners)
+    largest = max(memory_of(miner, wanted.trust) for _, miner in miners)
     return f"The job asks for {wanted.requirement.memory_mib} MiB on one device; the largest offered has {largest} MiB."
 
 

@@ -3,10 +3,12 @@
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
-from projections.bonds import first_repeated, unattested, untrustworthy
+from projections.bonds import attested_of, first_repeated, unattested, untrustworthy
 from projections.state import Context, Draft, View
 from schemas.events import MinerRegistered
+from schemas.genesis import Trust
 from schemas.refusals import (
     DuplicateEntry,
     MinerBusy,
@@ -52,6 +54,15 @@ def price_of(miner: Miner, job: Job) -> int | None:
     return None if unit_price is None else unit_price * units_of(job.work)
 
 
+def memory_of(miner: Miner, trust: Trust | UnsetType) -> int:
+    """The memory in MiB of its largest device, as it says; where the chain asks for measured memory, no more than was
+    measured on its smallest GPU."""
+    claimed = max((device.memory_mib for device in miner.devices), default=0)
+    if isinstance(trust, UnsetType) or not trust.min_memory_mib:
+        return claimed
+    return min(claimed, attested_of(miner).memory_mib)
+
+
 def cannot_take(view: View, job_id: str, job: Job, address: str) -> Refusal | None:
     """Why this miner cannot have this job now, price aside. Coordinators ask the same question before they assign."""
     miner = view.miner(address)
@@ -67,7 +78,7 @@ def cannot_take(view: View, job_id: str, job: Job, address: str) -> Refusal | No
         return ServiceNotOffered(miner=address, service=service_of(job.work))
     if (refusal := unattested(job.requirement, address, miner)) is not None:
         return refusal
-    memory_mib = max((device.memory_mib for device in miner.devices), default=0)
+    memory_mib = memory_of(miner, view.parameters.trust)
     if memory_mib < job.requirement.memory_mib:
         return RequirementNotMet(miner=address, needed_mib=job.requirement.memory_mib, available_mib=memory_mib)
     if miner.running >= miner.capacity:

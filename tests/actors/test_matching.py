@@ -10,6 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.matching import Wanted, eligible, wanted_of, why_unmatched, why_waiting
+from actors.profiles import MAINNET
 from projections.miners import cannot_take, price_of
 from schemas.events import Device, Offer, Requirement
 from schemas.services import MatmulInt8, SeededMatrix, units_of
@@ -17,6 +18,7 @@ from schemas.state import (
     Assigned,
     Assignment,
     Attempt,
+    Attested,
     Cancelled,
     Commitment,
     Committed,
@@ -27,6 +29,7 @@ from schemas.state import (
     Revealed,
     Settled,
     Situation,
+    Standing,
 )
 
 A, B, C = ("U" + letter * 55 for letter in "ABC")
@@ -109,6 +112,51 @@ def test_an_open_job_says_what_it_waits_for(asked: Job, miners: dict[str, Miner]
     assert waiting.code == code
     assert said in waiting.sentence
     assert (code == "WAITING_FOR_COORDINATOR") == bool(eligible(asked, miners))
+
+
+STRICT = replace(MAINNET, min_bond=100)
+MEASURED = Attested(score=90, grade="M", memory_mib=140_000, performance=50_000)
+GOOD = Standing(bond=100, attested=MEASURED)
+
+
+def standing(of: Standing, **changes: Any) -> Miner:
+    return replace(miner(), standing=replace(of, **changes))
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        (standing(GOOD), "WAITING_FOR_COORDINATOR", "1 miner can"),
+        (standing(GOOD, banned=True), "ALL_MINERS_BANNED", "too many wrong results"),
+        (
+            standing(GOOD, bond=99),
+            "NO_MINER_WITH_BOND",
+            "to bond 100 micro-ASY",
+        ),
+        (miner(), "NO_MINER_WITH_BOND", "has bonded is 0"),
+        (standing(GOOD, attested=UNSET), "NO_MINER_ATTESTED", "NOT_ATTESTED: of the 1 miners"),
+        (standing(GOOD, attested=replace(MEASURED, score=69)), "NO_MINER_ATTESTED", "the best has 69 points"),
+        (standing(GOOD, attested=replace(MEASURED, memory_mib=8)), "NO_MINER_ATTESTED", "REQUIREMENT_NOT_MET"),
+        (standing(GOOD, attested=replace(MEASURED, performance=8)), "NO_MINER_ATTESTED", "PERFORMANCE_TOO_LOW"),
+    ],
+)
+def test_a_chain_that_asks_for_more_says_what_is_missing(found: Miner, code: str, said: str) -> None:
+    """Bans, bonds and attestation are looked at as the rules do, and only where the chain asks for them."""
+    waiting = why_waiting(job(), {A: found}, STRICT)
+    assert (waiting.code, said in waiting.sentence) == (code, True)
+    view: Any = SimpleNamespace(miner={A: found}.get, parameters=SimpleNamespace(trust=STRICT))
+    assert (cannot_take(view, SEED, job(), A) is None) == bool(eligible(job(), {A: found}, STRICT))
+    assert (code == "ALL_MINERS_BANNED") != bool(eligible(job(), {A: found}))
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [({"score": 91}, "NO_MINER_ATTESTED"), ({"grade": "H"}, "NO_MINER_ATTESTED"), ({"score": 90, "grade": "C"}, "")],
+)
+def test_a_job_that_asks_for_more_says_so(asked: dict[str, Any], code: str) -> None:
+    """A score or a grade above all miners' leaves the job waiting; one that is met does not."""
+    wanted = replace(wanted_of(job()), requirement=Requirement(memory_mib=0, **asked))
+    assert why_unmatched(wanted, {A: standing(GOOD)}).code == (code or "WAITING_FOR_COORDINATOR")
 
 
 ASSIGNMENT = Assignment(miner=B, coordinator=C, price=1, assigned_ms=1, assigned_height=1)

@@ -7,8 +7,14 @@ from typing import Any
 from events.envelope import MAX_EVENT_BYTES, wrap
 from events.keys import EVENT_DOMAIN, MULTISIG_PREFIX, Key, _with_checksum
 from schemas import refusals
+from schemas.attestation import ExamAnswer, ExamVerdict, HostEvidence
 from schemas.events import (
+    AttestationClaimed,
     Body,
+    BondDeposited,
+    ExamCommitted,
+    ExamJudged,
+    ExamOpened,
     FaucetRequested,
     JobCancelled,
     JobCommitted,
@@ -246,6 +252,33 @@ FAILED: dict[str, tuple[type[Body], Callable[[Party], dict[str, Any]], Callable[
             "offers": (Offer(service="matmul.int8", unit_price=1), Offer(service="matmul.int8", unit_price=2)),
         },
         lambda party: refusals.DuplicateEntry(entry="matmul.int8"),
+    ),
+    "a bond of nobody's": (
+        BondDeposited,
+        lambda party: {"amount": 1},
+        lambda party: refusals.UnknownMiner(miner=party.address),
+    ),
+    "a claim of nobody's": (
+        AttestationClaimed,
+        lambda party: {"evidence": HostEvidence(height=0, block=NO_JOB)},
+        lambda party: refusals.UnknownMiner(miner=party.address),
+    ),
+    "an exam by a stranger": (
+        ExamOpened,
+        lambda party: {"miners": (FRIEND.address,), "cause": "first"},
+        lambda party: refusals.NotCoordinator(sender=party.address),
+    ),
+    "an answer to nothing": (
+        ExamCommitted,
+        lambda party: {"exam": NO_JOB, "answers": (ExamAnswer(gpu="GPU-0", rows=1_000, root=NO_JOB),)},
+        lambda party: refusals.UnknownExam(miner=party.address, exam=NO_JOB),
+    ),
+    "a verdict by a stranger": (
+        ExamJudged,
+        lambda party: {
+            "verdict": ExamVerdict(miner=party.address, exam=NO_JOB, fresh=True, driver="listed", lists=NO_JOB)
+        },
+        lambda party: refusals.NotCoordinator(sender=party.address),
     ),
     "a cancellation of nothing": (
         JobCancelled,

@@ -343,6 +343,15 @@ def test_a_chain_lets_only_measured_miners_work(terms: dict[str, int], refusal: 
     examined(ledger).when(assigned()).then()
 
 
+def test_only_measured_memory_counts_where_the_chain_asks_for_it() -> None:
+    """A device that a registration invents gets no job that needs it; elsewhere its word is enough."""
+    wanted = submitted(requirement=Requirement(memory_mib=500_000))
+    invented = registered(memory_mib=900_000)
+    examined(trusting(claimed(), invented, wanted)).when(assigned()).then()
+    ledger = examined(trusting(claimed(), invented, wanted, min_memory_mib=16_384))
+    ledger.when(assigned()).then(RequirementNotMet(miner=MINER.address, needed_mib=500_000, available_mib=142_655))
+
+
 @pytest.mark.parametrize(
     ("asked", "refusal"),
     [
