@@ -35,7 +35,10 @@ from actors.sandbox_messages import (
     Progressed,
     Ready,
     Reply,
+    Said,
+    Word,
     decode_reply,
+    decode_word,
     encode_line,
 )
 from events.canonical import UNREADABLE
@@ -55,6 +58,7 @@ _ENVIRONMENT: Final = {
 }
 _PACKAGES: Final = Path(__file__).resolve().parents[1]
 _LAST_WORDS: Final = 2_048
+_LEAST_FILE: Final = 4_096
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -253,11 +257,12 @@ class _Process:
         said: Completed | Failed | None = None
         while True:
             match await self._receive():
-                case Progressed(done, total):
-                    if progress is not None:
-                        progress(done, total)
-                case Completed() | Failed() as said:
-                    pass
+                case Said(line):
+                    word = _word(line)
+                    if not isinstance(word, Progressed):
+                        said = word
+                    elif progress is not None:
+                        progress(word.done, word.total)
                 case Exited(exit_code):
                     self.idle = True
                     return _judge(said, exit_code, Path(job.directory))
@@ -306,13 +311,21 @@ async def _watched(
             await asyncio.gather(job, return_exceptions=True)
 
 
+def _word(line: bytes) -> Word | None:
+    """What a job has said; None for what is no word of a job's."""
+    try:
+        return decode_word(line)
+    except UNREADABLE:
+        return None
+
+
 def _size_of(directory: Path) -> int:
-    """Bytes that the files below take on the disk."""
+    """Bytes that all that lies below takes on the disk; what has none has a name and an inode."""
     total = 0
-    for folder, _, names in os.walk(directory):
-        for name in names:
+    for folder, folders, names in os.walk(directory):
+        for name in (*folders, *names):
             with contextlib.suppress(OSError):
-                total += (Path(folder) / name).lstat().st_blocks * 512
+                total += max((Path(folder) / name).lstat().st_blocks * 512, _LEAST_FILE)
     return total
 
 
@@ -344,7 +357,7 @@ def _checked(ended: Completed | JobFailed, directory: Path, limits: Limits) -> O
     result = directory / RESULT_NAME
     try:
         status = result.lstat()
-    except FileNotFoundError:
+    except OSError:
         return JobFailed(code=FailureCode.CRASHED, detail="there is no file with the result")
     if status.st_size > limits.output_bytes:
         detail = f"the result has {status.st_size} bytes, more than {limits.output_bytes}"
@@ -355,9 +368,12 @@ def _checked(ended: Completed | JobFailed, directory: Path, limits: Limits) -> O
 
 
 def _last_words(directory: Path) -> str:
-    """The last line that the job wrote to stderr."""
+    """The last line that the job wrote to stderr; none where it has put something else in the file's place."""
     try:
-        with (directory / ERRORS_NAME).open("rb") as file:
+        opened = os.open(directory / ERRORS_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(opened, "rb") as file:
+            if not stat.S_ISREG(os.fstat(opened).st_mode):
+                return ""
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_WORDS))
             lines = file.read(_LAST_WORDS).decode("utf-8", errors="replace").split("\n")
     except OSError:

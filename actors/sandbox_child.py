@@ -1,9 +1,10 @@
 """The process in which jobs run; started by `actors.sandbox`, never by hand.
 
 It loads NumPy and the services once, and then forks a fresh process for each job: a fork takes milliseconds, an
-interpreter with NumPy a quarter of a second. The loaded process itself never touches a job's data, holds no key and no
-connection, and runs no second thread (its BLAS is told to use one), so forking is safe. A job's process goes behind the
-walls of `actors.jail` and limits itself before it opens any file of the job, and ends with the job.
+interpreter with NumPy a quarter of a second. The loaded process itself reads nothing of a job's data, and of what a job
+says only where a line ends; it holds no key and no connection, and runs no second thread (its BLAS is told to use one),
+so forking is safe. A job's process goes behind the walls of `actors.jail` and limits itself before it opens any file of
+the job, and ends with the job.
 
 Both die with the process that started them: by the kernel's signal at the parent's death where there is one (Linux),
 and by the end of stdin everywhere.
@@ -35,6 +36,7 @@ from actors.backends.cpu import CpuBackend
 from actors.sandbox_messages import (
     ERRORS_BYTES,
     ERRORS_NAME,
+    LINE_BYTES,
     RESULT_NAME,
     Completed,
     Devices,
@@ -45,6 +47,7 @@ from actors.sandbox_messages import (
     Progressed,
     Ready,
     Reply,
+    Said,
     Wall,
     decode_job,
     encode_line,
@@ -82,7 +85,7 @@ def main(parent: int, backend: str, device: str) -> None:
     CpuBackend().multiply(ones, ones)
     gc.collect()
     gc.freeze()
-    if _exit_code(partial(_tell_devices, backend, device), None, ()) != 0:
+    if _exit_code(partial(_tell_devices, backend, device), None, (), speaks_itself=True) != 0:
         return
     walls = _walls()
     _send(Ready(walls))
@@ -130,44 +133,97 @@ def _fork_job(job: Job, walls: tuple[Wall, ...]) -> int:
     inside = Path(job.directory) if "namespaces" in walls else None
     if isinstance(job.work, KernelCustom):
         # A compiler starts processes and reads what the source includes: it has a jail of its own, before the job's.
-        compiled = _exit_code(partial(_compile, job, walls), inside, job.blobs.values())
+        # It writes these two files alone: what it would leave beside them the limits of the job do not count.
+        written = (kernel_custom.CODE_NAME, ERRORS_NAME)
+        for name in written:
+            Path(job.directory, name).touch(mode=0o600)
+        compiled = _exit_code(partial(_compile, job, walls), inside, job.blobs.values(), only=written)
         if compiled != 0:
             return 0 if compiled == REFUSED else compiled
     return _exit_code(partial(_run_job, job, walls), inside, job.blobs.values())
 
 
-def _exit_code(work: Callable[[], NoReturn], inside: Path | None, readable: Iterable[str]) -> int:
-    """Run ``work`` in a forked process, behind namespaces where ``inside`` is the directory that it may write to."""
+def _exit_code(
+    work: Callable[[], NoReturn],
+    inside: Path | None,
+    readable: Iterable[str],
+    *,
+    only: tuple[str, ...] = (),
+    speaks_itself: bool = False,
+) -> int:
+    """Run ``work`` in a forked process, behind namespaces where ``inside`` is the directory that it may write to, or
+    the files ``only`` in it.
+
+    Who ``speaks_itself`` has this process's stdout; what others say there is passed on as theirs.
+    """
     template = os.getpid()
     ended, alive = os.pipe()
     told, status_end = os.pipe()
+    words, speaking = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(ended)
-        os.close(told)
+        if not speaks_itself:
+            os.dup2(speaking, _STDOUT)
+        for descriptor in (ended, told, words, speaking):
+            os.close(descriptor)
         _die_with(template)
         if inside is not None:
-            _behind_namespaces(work, inside, readable, status_end)
+            _behind_namespaces(work, inside, readable, status_end, only)
         os.close(status_end)
         work()
-    os.close(alive)
-    os.close(status_end)
-    readable_ends, _, _ = select.select([ended, _STDIN], [], [])
-    if _STDIN in readable_ends:
-        # Nothing may be said while a job runs: the parent is gone, or not in its senses. This ends this process too.
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-    os.close(ended)
+    for descriptor in (alive, status_end, speaking):
+        os.close(descriptor)
+    relay = _Relay(words)
+    listening = [words, ended, _STDIN]
+    while True:
+        ready, _, _ = select.select(listening, [], [])
+        if _STDIN in ready:
+            # Nothing may be said while a job runs: the parent is gone, or not in its senses. This process ends too.
+            os.killpg(os.getpgid(0), signal.SIGKILL)
+        if words in ready and not relay.pass_on():
+            listening.remove(words)
+        elif ended in ready:
+            break
     _, status = os.waitpid(child, 0)
+    while relay.pass_on():
+        pass
     said = os.read(told, 4)
-    os.close(told)
+    for descriptor in (ended, told, words):
+        os.close(descriptor)
     if len(said) == 4:
         status = struct.unpack("<i", said)[0]
     return os.waitstatus_to_exitcode(status)
 
 
-def _behind_namespaces(work: Callable[[], NoReturn], inside: Path, readable: Iterable[str], ended: int) -> NoReturn:
+class _Relay:
+    """Passes on what a job says, line by line, and reads nothing in it."""
+
+    def __init__(self, words: int) -> None:
+        os.set_blocking(words, False)
+        self._words = words
+        self._rest = b""
+        self._heeded = True
+
+    def pass_on(self) -> bool:
+        """What was said since the last time; whether there may be more already."""
+        try:
+            chunk = os.read(self._words, 65_536)
+        except BlockingIOError:
+            return False
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        # Whoever says something so long is not listened to any more.
+        self._heeded = self._heeded and max(map(len, (rest, *lines))) <= LINE_BYTES
+        self._rest = rest if self._heeded else b""
+        for line in lines if self._heeded else ():
+            _send(Said(line))
+        return bool(chunk)
+
+
+def _behind_namespaces(
+    work: Callable[[], NoReturn], inside: Path, readable: Iterable[str], ended: int, only: tuple[str, ...]
+) -> NoReturn:
     try:
-        jail.run(work, inside, readable, ended)
+        jail.run(work, inside, readable, ended, only)
     except jail.NoJail as error:
         _complain(f"{error}\n")
         os._exit(1)
@@ -247,7 +303,7 @@ def _perform(job: Job) -> Completed | Failed:
     except (BadInput, DeviceUnavailable, DeviceFault) as error:
         return Failed(_CODES[type(error)], str(error)[:MAX_DETAIL])
     except MemoryError as error:
-        return Failed(FailureCode.MEMORY, str(error) or "out of memory")
+        return Failed(FailureCode.MEMORY, str(error)[:MAX_DETAIL] or "out of memory")
     except OSError as error:
         if error.errno == errno.EFBIG:
             return Failed(FailureCode.OUTPUT_TOO_LARGE, f"the result has more than {job.output_bytes} bytes")

@@ -1,11 +1,15 @@
-"""What a sandbox and its process say to each other: JSON, one record a line, over the process's stdin and stdout."""
+"""What a sandbox and its process say to each other: JSON, one record a line, over the process's stdin and stdout.
+
+A job says what it has to say (`Word`) to the process that forked it, which passes each line on, wrapped (`Said`): so a
+job cannot speak for that process, nor for a job that comes after it.
+"""
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from schemas.events import Device
 from schemas.services import Work
@@ -16,6 +20,9 @@ Wall: TypeAlias = Literal["namespaces", "filter"]
 RESULT_NAME: Final = "result"
 ERRORS_NAME: Final = "stderr.txt"
 ERRORS_BYTES: Final = 65_536
+LINE_BYTES: Final = 16_384
+
+Steps: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class FailureCode(StrEnum):
@@ -63,8 +70,8 @@ class Ready(Struct, frozen=True, forbid_unknown_fields=True, tag="ready", tag_fi
 class Progressed(Struct, frozen=True, forbid_unknown_fields=True, tag="progressed", tag_field="message"):
     """``done`` of ``total`` steps of the job."""
 
-    done: int
-    total: int
+    done: Steps
+    total: Steps
 
 
 class Completed(Struct, frozen=True, forbid_unknown_fields=True, tag="completed", tag_field="message"):
@@ -82,15 +89,23 @@ class Failed(Struct, frozen=True, forbid_unknown_fields=True, tag="failed", tag_
     detail: str
 
 
+class Said(Struct, frozen=True, forbid_unknown_fields=True, tag="said", tag_field="message"):
+    """A line that a job has said, whatever it is: at most `LINE_BYTES`."""
+
+    line: bytes
+
+
 class Exited(Struct, frozen=True, forbid_unknown_fields=True, tag="exited", tag_field="message"):
     """The job's own process is gone; ``exit_code`` is minus the signal's number where one killed it."""
 
     exit_code: int
 
 
-Reply: TypeAlias = Devices | Ready | Progressed | Completed | Failed | Exited
+Word: TypeAlias = Progressed | Completed | Failed
+Reply: TypeAlias = Devices | Ready | Said | Word | Exited
 
 decode_job: Final[Callable[[bytes], Job]] = msgspec.json.Decoder(Job).decode
+decode_word: Final[Callable[[bytes], Word]] = msgspec.json.Decoder[Word](Word).decode
 decode_reply: Final[Callable[[bytes], Reply]] = msgspec.json.Decoder[Reply](Reply).decode
 
 

@@ -88,7 +88,9 @@ class SandboxWorker:
         place = self._directory / job_id
         try:
             with host_faults("the work"):
-                place.mkdir(parents=True, exist_ok=True)
+                # Nothing that an earlier try has left is believed, nor written through.
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                place.mkdir(mode=0o700, parents=True)
                 blobs = {digest: place / digest for digest in blobs_of(job.work)}
                 for digest, path in blobs.items():
                     await fetch(self._bus, job.owner, digest, path, INPUT_TIMEOUT_MS)

@@ -14,15 +14,27 @@ from typing import Any
 import pytest
 
 from actors import jail
-from actors.sandbox import JobFailed, Limits, Sandbox, _watched
-from actors.sandbox_messages import Completed, FailureCode
+from actors.sandbox import JobFailed, Limits, Sandbox, _checked, _last_words, _size_of, _watched, _word
+from actors.sandbox_messages import (
+    ERRORS_NAME,
+    LINE_BYTES,
+    RESULT_NAME,
+    Completed,
+    Exited,
+    FailureCode,
+    Ready,
+    Said,
+    decode_reply,
+    encode_line,
+)
 from tests.actors.test_sandbox import TINY, run_tiny
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 200 << 20
 OUTPUT = 1 << 20
 
-# argv: the walls, the directory, what to do. Prints what the code leaves in ``said``, as JSON.
+# argv: the walls (and ``compiler`` for its kind of jail), the directory, what to do. Prints what the code leaves in
+# ``said``, as JSON.
 HARNESS = """
 import json, os, sys
 from functools import partial
@@ -40,7 +52,7 @@ job = Job(work=MatmulInt8(a=matrix, b=matrix), blobs={}, directory=directory, th
 def work():
     _confine(job)
     if "filter" in walls:
-        jail.forbid(processes=False)
+        jail.forbid(processes="compiler" in walls)
     said = {}
     def attempt(name, action):
         try:
@@ -52,7 +64,12 @@ def work():
     os._exit(0)
 
 inside = Path(directory) if "namespaces" in walls else None
-sys.exit(_exit_code(work, inside, ()) %% 256)
+only = ()
+if "compiler" in walls:
+    only = ("own", "stderr.txt")
+    for name in only:
+        Path(directory, name).touch()
+sys.exit(_exit_code(work, inside, (), only=only) %% 256)
 """ % (MEMORY, OUTPUT)  # noqa: UP031  it has braces
 
 
@@ -86,7 +103,10 @@ class Attack:
         os.close(end)
         self.took_s = time.monotonic() - began
         self.code = done.returncode
-        self.said: dict[str, Any] = json.loads(done.stdout or b"{}")
+        replies = [decode_reply(line) for line in done.stdout.splitlines()]
+        self.lines = [reply.line for reply in replies if isinstance(reply, Said)]
+        assert len(self.lines) == len(replies)
+        self.said: dict[str, Any] = json.loads(self.lines[-1]) if self.lines else {}
         errors = directory / "stderr.txt"
         self.errors = done.stderr.decode() + (errors.read_text() if errors.exists() else "")
 
@@ -166,12 +186,13 @@ def test_a_fork_bomb_goes_out(walls: str, tmp_path: Path) -> None:
         walls,
         tmp_path,
         f"""
-import time
+import ctypes, time
+libc = ctypes.CDLL(None)
 count = 0
 try:
     while True:
         if os.fork() == 0:
-            open("/proc/self/comm", "w").write({marker[:15]!r})
+            libc.prctl(15, {marker[:15].encode()!r})  # its name
             time.sleep(60)
             os._exit(0)
         count += 1
@@ -282,6 +303,176 @@ attempt("thread", lambda: __import__("concurrent.futures").futures.ThreadPoolExe
     found = attack(walls, tmp_path, code)
     assert found.code == 0, found.errors
     assert found.said == {"trace": "1", "unshare": "1", "mount": "1", "program": "PermissionError", "thread": "3"}
+
+
+SYSTEM_CALLS = """
+import ctypes, errno, fcntl, resource, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def call(function, *arguments):
+    arguments = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
+    return errno.errorcode[ctypes.get_errno()] if function(*arguments) < 0 else "done"
+own = os.open("own", os.O_RDWR | os.O_CREAT)
+receiving, _ = os.pipe()
+said.update(
+    socketpair=call(libc.socketpair, 1, 1, 0, ctypes.create_string_buffer(8)),
+    memfd=call(libc.memfd_create, b"x", 0),
+    shm=call(libc.shmget, 0, 1 << 33, 0o1600),
+    beyond_the_end=call(libc.fallocate, own, 1, 0, 64 << 20),
+    unnamed=call(libc.open, b".", os.O_TMPFILE | os.O_RDWR, 0o600),
+    clone3=call(libc.syscall, 435, ctypes.create_string_buffer(88), 88),
+    openat2=call(libc.syscall, 437, -100, b"own", ctypes.create_string_buffer(24), 24),
+    namespace=call(libc.syscall, %d, 0x10000000 | 17, 0, 0, 0, 0),
+    owner=call(libc.fcntl, receiving, fcntl.F_SETOWN, os.getppid()),
+    limits_of_others=call(libc.prlimit, os.getppid(), 7, None, ctypes.create_string_buffer(16)),
+    own_limits=call(libc.prlimit, 0, 7, None, ctypes.create_string_buffer(16)),
+)
+said["taken"] = os.fstat(own).st_blocks
+""" % jail._CLONE[os.uname().machine == "aarch64"]  # noqa: UP031  it has braces
+
+SAID_TO_THEM = {
+    "socketpair": "EPERM",
+    "memfd": "EPERM",
+    "shm": "EPERM",
+    "beyond_the_end": "ENOTSUP",
+    "unnamed": "EPERM",
+    "clone3": "ENOSYS",
+    "openat2": "ENOSYS",
+    "namespace": "EPERM",
+    "owner": "EPERM",
+    "limits_of_others": "EPERM",
+    "own_limits": "done",
+    "taken": 0,
+}
+
+
+@pytest.mark.parametrize("walls", ["filter", "namespaces filter"], indirect=True)
+@pytest.mark.parametrize("kind", ["", " compiler"])
+def test_no_call_leads_around_the_limits(walls: str, kind: str, tmp_path: Path) -> None:
+    """Memory and disk that no limit counts, signals by another way, the limits of other processes, new namespaces."""
+    found = attack(walls + kind, tmp_path, SYSTEM_CALLS)
+    assert found.code == 0, found.errors
+    assert found.said == SAID_TO_THEM
+
+
+@pytest.mark.parametrize("walls", ["filter", "namespaces filter"], indirect=True)
+def test_a_job_leaves_plain_files(walls: str, tmp_path: Path) -> None:
+    """No links, pipes or folders that the parent would follow, wait for or not see, and nothing it could not remove."""
+    code = """
+Path("own").write_text("x")
+attempt("symlink", lambda: os.symlink("/etc/passwd", "link"))
+attempt("link", lambda: os.link("own", "link"))
+attempt("pipe", lambda: os.mkfifo("pipe"))
+attempt("folder", lambda: os.mkdir("folder"))
+attempt("unlink", lambda: os.unlink("own"))
+attempt("rename", lambda: os.rename("own", "other"))
+attempt("mode", lambda: os.chmod("own", 0o4777))
+attempt("own folder", lambda: os.chmod(".", 0))
+attempt("list", lambda: os.setxattr("own", "user.x", b"x"))
+"""
+    found = attack(walls, tmp_path, code)
+    assert found.code == 0, found.errors
+    assert set(found.said.values()) == {"PermissionError"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", ERRORS_NAME]
+
+
+@pytest.mark.parametrize("walls", ["namespaces", "namespaces filter"], indirect=True)
+def test_the_settings_of_the_host_cannot_be_written(walls: str, tmp_path: Path) -> None:
+    """Also where the miner runs as root: no setting of the kernel, no right of a device's node."""
+    code = """
+def is_open(path):
+    os.close(os.open(path, os.O_WRONLY))
+for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/kernel/pid_max", "/proc/self/oom_score_adj"):
+    attempt(path, lambda: is_open(path))
+attempt("node", lambda: os.utime("/dev/null"))
+attempt("null", lambda: is_open("/dev/null"))
+attempt("init", lambda: os.readlink("/proc/1/fd/0"))
+said["rights"] = [line.split()[1] for line in open("/proc/self/status") if line.startswith(("CapEff", "NoNewPrivs"))]
+"""
+    found = attack(walls, tmp_path, code)
+    assert found.code == 0, found.errors
+    assert found.said.pop("rights") == ["0000000000000000", "1"]
+    assert found.said.pop("null") == "None"
+    assert set(found.said.values()) <= {"OSError", "PermissionError"}
+
+
+@pytest.mark.parametrize("walls", ["namespaces filter"], indirect=True)
+def test_a_compiler_writes_its_files_alone(walls: str, tmp_path: Path) -> None:
+    """What it is to write, and its /tmp; nothing beside them in the job's directory."""
+    (tmp_path / "input").write_text("x")
+    code = """
+attempt("own", lambda: Path("own").write_text("x"))
+attempt("tmp", lambda: Path("/tmp/other").write_text("x"))
+attempt("other", lambda: Path("other").write_text("x"))
+attempt("input", lambda: Path("input").write_text("y"))
+attempt("remove", lambda: os.unlink("own"))
+attempt("link", lambda: os.symlink("/etc/passwd", "result"))
+"""
+    found = attack(walls + " compiler", tmp_path, code)
+    assert found.code == 0, found.errors
+    assert (found.said.pop("own"), found.said.pop("tmp")) == ("1", "1")
+    assert set(found.said.values()) == {"OSError"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["input", "own", ERRORS_NAME]
+
+
+def test_a_job_speaks_for_itself_alone(walls: str, tmp_path: Path) -> None:
+    """What it says arrives as a job's words: it cannot end its own job, nor answer for one that comes after it."""
+    forged = [encode_line(Exited(exit_code=0)), encode_line(Ready(walls=())), encode_line(Said(b"x")), b"\n", b"\xff\n"]
+    found = attack(walls, tmp_path, f"os.write(1, {b''.join(forged)!r})")
+    assert found.code == 0, found.errors
+    assert found.lines[:-1] == [line[:-1] for line in forged]
+    assert [_word(line) for line in found.lines] == [None] * 6
+
+
+def test_who_says_too_much_is_not_listened_to(walls: str, tmp_path: Path) -> None:
+    """A line without end takes no memory, and ends what the job has to say."""
+    found = attack(walls, tmp_path, f"os.write(1, b'a' * {LINE_BYTES} + b'\\n' + b'b' * {4 << 20} + b'\\nc\\n')")
+    assert found.code == 0, found.errors
+    assert found.lines in ([], [b"a" * LINE_BYTES])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"message":"progressed","done":-1,"total":1}',
+        b'{"message":"progressed","done":1' + b"0" * 40 + b',"total":1}',
+        b'{"message":"completed","root":"","digest":"","size":1}',
+        encode_line(Ready(walls=())),
+    ],
+)
+def test_what_is_no_word_of_a_job_is_not_heard(line: bytes) -> None:
+    """Neither other messages nor steps that nobody could pass on."""
+    assert _word(line) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "symlink", "folder", "nothing"])
+def test_what_lies_in_place_of_a_file_is_neither_waited_for_nor_followed(kind: str, tmp_path: Path) -> None:
+    """The parent reads a job's errors and looks at its result from outside of the jail."""
+    secret = tmp_path / "secret"
+    secret.write_text("SU")
+    place = tmp_path / "job"
+    place.mkdir()
+    for name in (ERRORS_NAME, RESULT_NAME):
+        if kind == "pipe":
+            os.mkfifo(place / name)
+        elif kind == "symlink":
+            (place / name).symlink_to(secret)
+        elif kind == "folder":
+            (place / name).mkdir()
+    assert _last_words(place) == ""
+    limits = Limits(wall_ms=1, memory_bytes=1, output_bytes=OUTPUT)
+    claimed = Completed(root="00" * 32, digest="00" * 32, size=2)
+    outcome = _checked(claimed, place, limits)
+    assert isinstance(outcome, JobFailed)
+    assert outcome.code is FailureCode.CRASHED
+    assert isinstance(_checked(claimed, secret / "below", limits), JobFailed)
+
+
+def test_names_count_as_disk(tmp_path: Path) -> None:
+    """Files without content and folders take some, too."""
+    for number in range(8):
+        (tmp_path / f"file-{number}").touch()
+        (tmp_path / f"folder-{number}").mkdir()
+    assert _size_of(tmp_path) >= 16 * 4_096
 
 
 async def test_a_job_that_fills_the_disk_with_small_files_is_ended(
