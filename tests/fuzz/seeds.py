@@ -37,7 +37,7 @@ from tests.projections.small_network import SmallNetwork, key_of
 from tests.projections.story import story
 
 CORPUS: Final = Path(__file__).parent / "corpus"
-LONGEST: Final = 8_192
+LONGEST: Final = 16_384
 Seed = tuple[str, str, bytes]
 
 
