@@ -21,7 +21,7 @@ async def deposit(
     consent: Consent = CONSENT,
     display: Display = DISPLAY,
 ) -> None:
-    """Lock coins of your own, as a registered miner, in your bond. AMOUNT is in ASY, as 1.5, or micro-ASY, as 1500000u."""
+    """Lock coins of your own in your bond, as a registered miner. AMOUNT is in ASY, or in micro-ASY as 1500000u."""
     micro = micro_of(amount)
     await _say(f"Lock {asy(micro)} in your bond", BondDeposited, network, signer, consent, display, amount=micro)
 

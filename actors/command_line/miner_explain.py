@@ -5,6 +5,7 @@ from typing import cast
 from msgspec import Struct, UnsetType
 
 from actors.command_line.amounts import moment
+from actors.command_line.levels import level_rows
 from actors.command_line.network import Line, connect
 from actors.command_line.options import DISPLAY, NETWORK, Address, Display, Network
 from actors.command_line.output import Output, asy
@@ -99,28 +100,9 @@ def explained(address: str, miner: Miner, attestation: Attestation | None, trust
     )
 
 
-def level_rows(gpu: GpuScore) -> list[dict[str, object]]:
-    """The lines of a GPU's table: its levels, then what holds the sum down."""
-    levels = [
-        {
-            "level": f"{level.number} {level.name}",
-            "points": level.points,
-            "of": level.most,
-            "found": level.raw,
-            "asked for": level.threshold,
-            "why": level.sentence,
-        }
-        for level in gpu.levels
-    ]
-    caps = [
-        {"level": "cap", "points": cap.limit, "of": "", "found": cap.code, "asked for": "", "why": cap.sentence}
-        for cap in gpu.caps
-    ]
-    return [*levels, *caps]
-
-
 def _show(output: Output, found: Explained, attestation: Attestation | None) -> None:
     for gpu in found.gpus:
+        output.note(f"{gpu.gpu}: {gpu.score} points, grade {gpu.grade}")
         output.many(found.gpus, level_rows(gpu))
     if attestation is None:
         output.note("This miner has claimed no GPUs; its score is 0.")

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from actors.command_line.levels import level_rows
 from actors.command_line.miner_lists import Kept, lists_file
 from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Advance, Output
+from actors.profiles import PROFILES
 from events.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
@@ -93,25 +95,9 @@ def _backend(wanted: str) -> "tuple[Backend, str]":
 
 
 def _show(output: Output, found: "SelfTest") -> None:
-    from actors.profiles import PROFILES
 
     for gpu in found.gpus:
-        rows = [
-            {
-                "level": f"{level.number} {level.name}",
-                "points": level.points,
-                "of": level.most,
-                "found": level.raw,
-                "asked for": level.threshold,
-                "why": level.sentence,
-            }
-            for level in gpu.levels
-        ]
-        caps = [
-            {"level": "cap", "points": cap.limit, "of": "", "found": cap.code, "asked for": "", "why": cap.sentence}
-            for cap in gpu.caps
-        ]
-        output.many(rows, [*rows, *caps])
+        output.many(found.gpus, level_rows(gpu))
     facts: dict[str, object] = {
         "score": f"{found.score} of 100, grade {found.grade} ({_grade(found.grade)})",
     }

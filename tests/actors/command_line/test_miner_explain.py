@@ -5,7 +5,8 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from actors.command_line.miner_explain import explained, level_rows
+from actors.command_line.levels import level_rows
+from actors.command_line.miner_explain import explained
 from actors.profiles import DEVNET, MAINNET, PROFILES, TESTNET
 from events.blocks import decode_genesis
 from events.canonical import canonical
