@@ -1,6 +1,5 @@
 """A GPU by PyCUDA. Importing this module touches no driver; making a `PyCudaGpu` does."""
 
-import atexit
 import ctypes
 import importlib
 import importlib.util
@@ -40,7 +39,7 @@ class PyCudaBuffer:
 
 
 class PyCudaGpu:
-    """One device in its primary context. It belongs to the thread that made it.
+    """One device in its primary context. Any thread may use it, one at a time; buffers go in the thread that made them.
 
     ``uuid`` picks the device (``GPU-…``, as nvidia-smi says); without it, the first one that the driver shows is taken.
     Compiled kernels are looked for, and put, in ``kernels``; by default in the user's cache. A kernel that fails
@@ -62,9 +61,6 @@ class PyCudaGpu:
             ordinal = self._ordinal(uuid)
             device = self._driver.Device(ordinal)
             self._context: Any = device.retain_primary_context()
-            self._context.push()
-            # PyCUDA aborts a process that ends within a context.
-            atexit.register(self.close)
             self._properties = self._properties_of(device, ordinal)
             self._shared_bytes = device.get_attribute(self._driver.device_attribute.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
 
@@ -77,7 +73,7 @@ class PyCudaGpu:
         """See `actors.backends.gpu.Gpu.put`."""
         if not array.flags.c_contiguous:
             raise AssertionError("only C-ordered arrays can be put")
-        with self._faults():
+        with self._current():
             buffer = self._allocate(array.nbytes)
             if array.nbytes:
                 self._driver.memcpy_htod(buffer.allocation, array)
@@ -85,7 +81,7 @@ class PyCudaGpu:
 
     def zeros(self, nbytes: int) -> PyCudaBuffer:
         """See `actors.backends.gpu.Gpu.zeros`."""
-        with self._faults():
+        with self._current():
             buffer = self._allocate(nbytes)
             self._driver.memset_d8(buffer.allocation, 0, max(nbytes, 1))
         return buffer
@@ -95,7 +91,7 @@ class PyCudaGpu:
         array = np.empty(tuple(shape), dtype=dtype)
         if array.nbytes > buffer.nbytes:
             raise AssertionError(f"{array.nbytes} bytes cannot come from a buffer of {buffer.nbytes}")
-        with self._faults():
+        with self._current():
             if array.nbytes:
                 self._driver.memcpy_dtoh(array, _own(buffer).allocation)
             else:
@@ -115,7 +111,7 @@ class PyCudaGpu:
         if shared_bytes > self._shared_bytes:
             raise AssertionError(f"{kernel} needs {shared_bytes} bytes of shared memory, not {self._shared_bytes}")
         given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
-        with self._faults():
+        with self._current():
             function = self._function(file, kernel)
             if shared_bytes > _DEFAULT_SHARED_BYTES:
                 most = self._driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -133,18 +129,18 @@ class PyCudaGpu:
     ) -> None:
         """See `actors.backends.gpu.Gpu.launch_code`."""
         given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
-        with self._faults():
+        with self._current():
             function = self._driver.module_from_buffer(code).get_function(kernel)
             function(*given, grid=grid, block=block, shared=shared_bytes)
 
     def synchronize(self) -> None:
         """Wait for all that was launched."""
-        with self._faults():
+        with self._current():
             self._context.synchronize()
 
     def elapsed_ms(self, work: Any) -> float:
         """Milliseconds that the device was busy with what ``work()`` launches, by its own clock."""
-        with self._faults():
+        with self._current():
             begin, end = self._driver.Event(), self._driver.Event()
             begin.record()
             work()
@@ -154,16 +150,15 @@ class PyCudaGpu:
 
     def copy(self, target: PyCudaBuffer, source: PyCudaBuffer) -> None:
         """From one buffer of the device to another of the same size."""
-        with self._faults():
+        with self._current():
             self._driver.memcpy_dtod_async(target.allocation, source.allocation, source.nbytes)
 
     def close(self) -> None:
-        """Leave the context; calling it again does nothing. The device's memory goes with the buffers."""
-        atexit.unregister(self.close)
-        if self._context is not None:
-            self._driver.Context.pop()
-            self._context.detach()
-            self._context = None
+        """Give the device back; calling it again does nothing. Buffers cannot be used any more."""
+        context, self._context = self._context, None
+        if context is not None:
+            with self._faults():
+                context.detach()
 
     def _allocate(self, nbytes: int) -> PyCudaBuffer:
         return PyCudaBuffer(self._driver.mem_alloc(max(nbytes, 1)), nbytes)
@@ -204,6 +199,16 @@ class PyCudaGpu:
             multiprocessors=device.get_attribute(self._driver.device_attribute.MULTIPROCESSOR_COUNT),
             capability=(major, minor),
         )
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        """Within the device's context, and out of it again: PyCUDA aborts the process when a thread ends in one."""
+        with self._faults():
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._driver.Context.pop()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
