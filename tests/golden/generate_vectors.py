@@ -10,15 +10,22 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from events.blocks import hash_of
-from events.canonical import canonical
+from events.canonical import canonical, digest
 from events.envelope import MAX_DEPTH, MAX_EVENT_BYTES
 from events.keys import BLOCK_DOMAIN, EVENT_DOMAIN, RECEIPT_DOMAIN, VOTE_DOMAIN, public_key_of
 from events.merkle import consistency_path, inclusion_path, leaf_hash, root_of_hashes
 from events.receipts import receipt_digest
+from projections.attestation import attested, scores_of
+from projections.exams import SPOT_DOMAIN, spot_number
+from schemas.attestation import GpuEvidence, SourceReport
 from schemas.events import type_of
 from tests.golden import samples
 from tests.golden.refused_envelopes import refused_envelopes
+from tests.projections.attested import CUDA, GPU, LIVE, SECOND_GPU, attestation, gpu, host, verdict
 
 DIRECTORY: Final = Path(__file__).parent / "vectors"
 # Larger ones, which only try the limits of size and depth, would fill the files; the limits are in the file itself.
@@ -35,6 +42,7 @@ def vectors() -> dict[str, bytes]:
         "merkle.json": _merkle(),
         "blocks.json": _blocks(),
         "receipts.json": _receipts(),
+        "attestation.json": _attestation(),
     }
     return {name: (json.dumps(value, indent=1) + "\n").encode() for name, value in files.items()}
 
@@ -163,6 +171,54 @@ def _receipts() -> Any:
         "digest": receipt_digest(signed.receipt),
         "signatures": json.loads(canonical(signed.signatures)),
         "signed_receipt": canonical(signed).decode(),
+    }
+
+
+def _attestation() -> Any:
+    sysfs = SourceReport(vendor_id="10de", device_id="2684", bus_id="0000:3b:00.0")
+    records = {
+        "two sources, a right exam": attestation(),
+        "a driver that no list has": attestation(driver="plausible"),
+        "never examined": attestation(examined=False),
+        "one source": attestation(host(gpu(cuda=UNSET))),
+        "a wrong answer": attestation(None, verdict(result="wrong")),
+        "ten times too slow": attestation(None, verdict(expected=5_000_001)),
+        "just fast enough": attestation(None, verdict(expected=5_000_000)),
+        "two names for one card": attestation(host(gpu(cuda=replace(CUDA, name="NVIDIA A100")))),
+        "two ids for one card": attestation(host(gpu(sysfs=sysfs))),
+        "an energy counter that stands": attestation(host(gpu(live=replace(LIVE, energy_after_mj=0)))),
+        "something preloaded": attestation(host(preloaded=("/tmp/libnvidia-ml.so.1",))),
+        "somebody else's card": attestation(shared=(GPU,)),
+        "an old claim": attestation(fresh=False),
+        "less memory filled than claimed": attestation(None, verdict(memory_mib=80_000)),
+        "a processor": attestation(host(GpuEvidence(uuid="CPU-0")), driver="unknown"),
+        "two cards, one absent": attestation(
+            host(gpu(), gpu(SECOND_GPU)), verdict(), verdict(SECOND_GPU, result="absent")
+        ),
+    }
+    jobs = [digest(b"job %d" % number) for number in range(4)]
+    return {
+        "about": "Records of attestations as canonical text, and the scores that follow from them. What a settled job "
+        "draws: SHA-256(domain + block hash + job id), big-endian, modulo 10,000.",
+        "scores": [
+            {
+                "name": name,
+                "attestation": canonical(record).decode(),
+                "attested": json.loads(canonical(attested(record))),
+                "gpus": [
+                    {
+                        "gpu": found.gpu,
+                        "score": found.score,
+                        "levels": [level.points for level in found.levels],
+                        "caps": {cap.code: cap.limit for cap in found.caps},
+                    }
+                    for found in scores_of(record)
+                ],
+            }
+            for name, record in records.items()
+        ],
+        "domain": SPOT_DOMAIN.decode(),
+        "draws": [{"block": samples.ROWS, "job": job, "number": spot_number(samples.ROWS, job)} for job in jobs],
     }
 
 

@@ -175,3 +175,22 @@ def test_the_check_of_signatures_can_fail() -> None:
     given = FILES["receipts"]
     with pytest.raises(BadSignatureError):
         check_signature(given["signatures"][0]["key_id"], given["receipt"].encode(), given["signatures"][0]["sig"])
+
+
+@pytest.mark.parametrize("case", FILES["attestation"]["scores"], ids=lambda case: case["name"])
+def test_scores_add_up(case: dict[str, Any]) -> None:
+    """A GPU has the sum of its levels under its caps, a miner what its worst GPU has."""
+    record = json.loads(case["attestation"])
+    assert [found["gpu"] for found in case["gpus"]] == [gpu["uuid"] for gpu in record["evidence"]["gpus"]]
+    for found in case["gpus"]:
+        assert found["score"] == min([sum(found["levels"]), *found["caps"].values()])
+    assert case["attested"]["score"] == min(found["score"] for found in case["gpus"])
+    assert json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False) == case["attestation"]
+
+
+def test_draws_follow_from_block_and_job() -> None:
+    """The number of a settled job is its hash's remainder."""
+    file = FILES["attestation"]
+    for draw in file["draws"]:
+        data = file["domain"].encode() + bytes.fromhex(draw["block"]) + bytes.fromhex(draw["job"])
+        assert int(sha256(data).hexdigest(), 16) % 10_000 == draw["number"]
