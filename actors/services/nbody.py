@@ -12,28 +12,37 @@ words. Words 0, 1, 2 of Philox4x32-10 of the counter (0, i, s0, s1) under (k0, k
 (1, i, s0, s1) its velocity: a word w stands for ((w >> 8) - 2^23) / 2^23, a quarter of it for a velocity. The mass is
 1 / count, rounded to binary32.
 
-**Check.** A chunk is a checkpoint or, where there is one after every step, 64 bodies of it (the last ones may be
-fewer); leaf *i* of the committed root is chunk *i*'s bytes. Every number is held against what a state can be. Then
-chunks that are drawn after the commitment are computed again, bit by bit, from the checkpoint before, as the result
-itself has it; see `actors.services.sampling` for what that proves. Each checkpoint vouches for the next: where all
-chunks are right the result is, but a single wrong one that is not drawn misleads all that follow it. How far energy and
-momentum have drifted, `findings` says.
+**Leaves.** Leaf *i* of the committed root is chunk *i*'s bytes. A chunk is a checkpoint or, where there is one after
+every step, 64 bodies of it (the last ones may be fewer).
+
+**Check.** Every number is held against what a state can be. Each checkpoint is checked from the one before as the
+result itself has it. So a single wrong step could lead to where nothing is left to do, all bodies at rest in one place,
+say, and every later step would be right: no step may go unchecked. Where there is a checkpoint after every step,
+`BODIES_PER_STEP` bodies of each, or all where there are no more, drawn after the commitment, are computed again, bit by
+bit. With a share f_t of wrong bodies in step t, a result passes with at most
+
+    product over t of (1 - f_t)**BODIES_PER_STEP <= exp(-BODIES_PER_STEP (f_1 + f_2 + …)),
+
+which is also at most (1 - p)**(steps BODIES_PER_STEP) with the share p of all (`actors.services.sampling`). A result
+that has one step wrong for all bodies never passes. Else, where more steps lie between two checkpoints, there are so
+few that all are computed again. How far energy and momentum have drifted, `findings` says.
 """
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from actors.backends.base import Backend, Float32Array, Motion, Progress, no_progress
+from actors.backends.base import Backend, Float32Array, Int64Array, Motion, Progress, no_progress
 from actors.backends.reference.nbody import STATE, drifted, kicked, leapfrog
 from actors.services.base import Accepted, Computed, Rejected, RejectionCode, Verdict
 from actors.services.generator import philox
 from actors.services.npy import MAX_HEADER, MAX_PREFIX, matrix_from_bytes, open_matrix, write_matrix
-from actors.services.sampling import SAMPLES, sample
+from actors.services.sampling import sample
 from events.errors import BadInput
 from events.merkle import leaf_hash, root_of_hashes
 from schemas.services import BODIES_PER_SLICE, STATE_BYTES, NBody, SeededBodies
@@ -42,6 +51,7 @@ from schemas.values import Digest
 SUFFIX: Final = "npy"
 DOMAIN: Final = b"assay:nbody:v1\0"
 BODIES_DOMAIN: Final = b"assay:bodies:v1\0"
+BODIES_PER_STEP: Final = 64
 ERROR_BITS: Final = 128
 COLUMNS: Final = 7
 MOST_MASS: Final = 16.0
@@ -185,28 +195,44 @@ def verify(
         )
     if not _is_within(states, -MOST_STATE, MOST_STATE):
         return Rejected(code=RejectionCode.RANGE, detail="there is a number that no position or velocity can be")
-    drawn = sample(seed, DOMAIN, SAMPLES, work.chunks)
-    for chunk in drawn:
-        expected = _computed_again(work, beginning, masses, states, chunk, threads or 1)
-        if states[_rows(work, chunk)].tobytes() != expected.tobytes():
-            detail = f"chunk {chunk} does not follow from the checkpoint before it"
-            return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=chunk)
-    if len(drawn) == work.chunks:
-        return Accepted(error_bits=ERROR_BITS, method="recomputed", samples=len(drawn), chunks=work.chunks)
-    return Accepted(error_bits=0, method="sampled", samples=len(drawn), chunks=work.chunks)
+    motion, count = motion_of(work), work.bodies.count
+
+    def wrong_body(checkpoint: int) -> int | None:
+        before = states[(checkpoint - 1) * count : checkpoint * count] if checkpoint else beginning
+        after = states[checkpoint * count : (checkpoint + 1) * count]
+        which = bodies_to_check(work, seed, checkpoint)
+        again = _computed_again(work, before, masses, motion, which)
+        differ = (again.view(np.uint32) != after[which].view(np.uint32)).any(axis=1)
+        return int(which[np.argmax(differ)]) if differ.any() else None
+
+    with ThreadPoolExecutor(threads or 1, thread_name_prefix="verify") as executor:
+        for checkpoint, body in enumerate(executor.map(wrong_body, range(work.checkpoints))):
+            if body is not None:
+                detail = f"body {body} of checkpoint {checkpoint} does not follow from the checkpoint before it"
+                chunk = checkpoint * work.slices + (body // BODIES_PER_SLICE if work.slices > 1 else 0)
+                return Rejected(code=RejectionCode.CHUNK_MISMATCH, detail=detail, row=chunk)
+    checked = work.checkpoints * bodies_to_check(work, seed, 0).size
+    if checked == len(states):
+        return Accepted(error_bits=ERROR_BITS, method="recomputed")
+    return Accepted(error_bits=0, method="sampled", samples=checked, chunks=len(states))
+
+
+def bodies_to_check(work: NBody, seed: Digest, checkpoint: int) -> Int64Array:
+    """Bodies of a checkpoint that a verifier with this challenge computes again, ascending."""
+    count = work.bodies.count
+    if work.every > 1 or count <= BODIES_PER_STEP:
+        return np.arange(count)
+    material = seed + checkpoint.to_bytes(4, "little").hex()
+    return np.array(sample(material, DOMAIN, BODIES_PER_STEP, count))
 
 
 def _computed_again(
-    work: NBody, beginning: Float32Array, masses: Float32Array, states: Float32Array, chunk: int, threads: int
+    work: NBody, before: Float32Array, masses: Float32Array, motion: Motion, which: Int64Array
 ) -> Float32Array:
-    """The chunk as it follows from the checkpoint before it in the result."""
-    rows, motion, count = _rows(work, chunk), motion_of(work), work.bodies.count
-    checkpoint = rows.start // count
-    before = beginning if checkpoint == 0 else states[(checkpoint - 1) * count : checkpoint * count]
+    """The states of these bodies as they follow from the checkpoint before."""
     if work.every > 1:
-        return leapfrog(before, masses, motion, work.every, threads=threads)
-    first = rows.start - checkpoint * count
-    return kicked(before, drifted(before, motion), masses, motion, first, rows.stop - rows.start)
+        return leapfrog(before, masses, motion, work.every)[which]
+    return kicked(before, drifted(before, motion), masses, motion, which)
 
 
 def energy(state: npt.NDArray[Any], masses: npt.NDArray[Any], softening_squared: float) -> float:

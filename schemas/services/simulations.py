@@ -29,6 +29,8 @@ STATE_BYTES: Final = 4 * STATE_COLUMNS
 BODIES_PER_SLICE: Final = 64
 # Of one chunk, so that it is soon done again: that of 64 of the most bodies has 4 millions.
 MAX_CHUNK_INTERACTIONS: Final = 10_000_000
+# Where more than one step lies between two of them: so many that all are computed again.
+MAX_CHECKPOINTS_APART: Final = 44
 
 Price = Annotated[int, Meta(ge=1, le=MAX_PRICE, description="millionths of a unit of currency")]
 
@@ -145,6 +147,9 @@ class NBody(ServiceWork, frozen=True, tag="nbody", tag_field="service"):
             return f"from one checkpoint to the next there are {interactions} interactions, {most}"
         if self.steps % self.every:
             return f"{self.steps} steps are no multiple of {self.every}, after which a checkpoint is written"
+        if self.every > 1 and self.checkpoints > MAX_CHECKPOINTS_APART:
+            most = f"at most {MAX_CHECKPOINTS_APART} are possible, unless every step is written down"
+            return f"there are {self.checkpoints} checkpoints, {most}"
         size = self.checkpoints * self.bodies.count * STATE_BYTES
         if size > MAX_BLOB_BYTES - MAX_BLOB_SLACK:
             return f"the checkpoints have {size} bytes, at most {MAX_BLOB_BYTES - MAX_BLOB_SLACK} are possible"

@@ -16,6 +16,7 @@ from schemas.services.base import MAX_BLOB_BYTES
 from schemas.services.simulations import (
     BODIES_PER_SLICE,
     MAX_BLOB_SLACK,
+    MAX_CHECKPOINTS_APART,
     MAX_CHUNK_INTERACTIONS,
     MAX_CHUNK_PATHS,
     MAX_CHUNK_STEPS,
@@ -74,8 +75,12 @@ def test_lines_are_readable(record: type[ServiceWork]) -> None:
 def test_numbers_are_those_of_the_code() -> None:
     """Constants, domains and bounds beyond those of single fields are the ones in force."""
     texts = {record: " ".join(page_of(record).split()) for record in RECORDS}
-    assert [f"Then {SAMPLES}" in text and f"(1 − p)^{SAMPLES}" in text for text in texts.values()] == [True, True]
     priced, moved = texts[MonteCarloOption], texts[NBody]
+    assert f"Then {SAMPLES}" in priced
+    assert f"(1 − p)^{SAMPLES}" in priced
+    assert f"{nbody.BODIES_PER_STEP} bodies of every step" in moved
+    assert f"(1 − f_t)^{nbody.BODIES_PER_STEP}" in moved
+    assert f"at most {MAX_CHECKPOINTS_APART} checkpoints" in moved
     for text, domains in (
         (priced, (option.DOMAIN, option.PATHS_DOMAIN)),
         (moved, (nbody.DOMAIN, nbody.BODIES_DOMAIN)),

@@ -29,7 +29,7 @@ from typing import Final
 
 import numpy as np
 
-from actors.backends.base import Float32Array, Motion, Progress, no_progress
+from actors.backends.base import Float32Array, Int64Array, Motion, Progress, no_progress
 
 STATE: Final = 6
 _ESTIMATE: Final = np.uint32(0x5F3759DF)
@@ -55,11 +55,12 @@ def drifted(state: Float32Array, motion: Motion) -> Float32Array:
 
 
 def kicked(
-    state: Float32Array, middle: Float32Array, masses: Float32Array, motion: Motion, first: int, count: int
+    state: Float32Array, middle: Float32Array, masses: Float32Array, motion: Motion, which: slice | Int64Array
 ) -> Float32Array:
-    """The states after the step of ``count`` bodies from ``first`` on, ``middle`` being `drifted` of all."""
+    """The states after the step of some bodies, ``middle`` being `drifted` of all."""
     dt, softening = np.float32(motion.dt), np.float32(motion.softening_squared)
-    own = middle[:, first : first + count]
+    own = middle[:, which]
+    count = own.shape[1]
     acceleration = np.zeros((3, count), dtype=np.float32)
     step = max(1, _PAIRS // count)
     for start in range(0, masses.size, step):
@@ -70,7 +71,7 @@ def kicked(
         d *= masses[others, np.newaxis] * ((q * q) * q)
         for other in range(d.shape[1]):
             acceleration += d[:, other]
-    velocity = state[first : first + count, 3:] + acceleration.T * dt
+    velocity = state[which, 3:] + acceleration.T * dt
     position = own.T + velocity * (_HALF * dt)
     return np.concatenate((position, velocity), axis=1)
 
@@ -92,7 +93,7 @@ def leapfrog(
             middle = drifted(state, motion)
 
             def kick(first: int, state: Float32Array = state, middle: Float32Array = middle) -> Float32Array:
-                return kicked(state, middle, masses, motion, first, min(slice_size, count - first))
+                return kicked(state, middle, masses, motion, slice(first, first + slice_size))
 
             parts: Iterator[Float32Array] = pool.map(kick, range(0, count, slice_size))
             state = np.concatenate(list(parts))
