@@ -153,6 +153,12 @@ def visible() -> list[str]:
     return [path for path in there if not any(path.startswith(f"{other}/") for other in there)]
 
 
+def shows(path: Path) -> bool:
+    """Whether a job can read what lies there."""
+    there = path.resolve()
+    return any(there.is_relative_to(Path(each).resolve()) for each in visible())
+
+
 def devices() -> list[str]:
     """The device nodes that a job can open: those that every program needs, and the GPUs'."""
     return [path for path in (*_DEVICES, *sorted(glob.glob("/dev/nvidia*"))) if Path(path).exists()]  # noqa: PTH207
@@ -188,8 +194,9 @@ def run(
     does not allow this.
     """
     _unshare()
-    # Counted within the namespace. The kernel asks nothing of root; for that there is the limit of ids below.
-    resource.setrlimit(resource.RLIMIT_NPROC, (MOST_PROCESSES, MOST_PROCESSES))
+    if _kernel() >= (5, 14):
+        # Counted within the namespace since then. Root is not counted; for that there is the limit of ids below.
+        resource.setrlimit(resource.RLIMIT_NPROC, (MOST_PROCESSES, MOST_PROCESSES))
     _die_with_parent()
     init = os.fork()
     if init != 0:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import structlog
 from msgspec import Struct, UnsetType
 
+from actors import jail
 from actors.attestation.lists import load as load_lists
 from actors.attester import HostAttester
 from actors.backends.base import Backend
@@ -271,8 +272,21 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
                 why=f"of the jail's walls it has {', '.join(sandbox.walls) or 'none'}",
                 hint="Allow unprivileged user namespaces (Linux 5.12 or later), or set custom_kernels = false.",
             )
+        keep_secrets_from_jobs(host.settings)
         registration = Registration(name=table.name, capacity=table.capacity, devices=sandbox.devices, offers=offers)
         await run_miner(host, stop, registration, sandbox)
+
+
+def keep_secrets_from_jobs(settings: Settings) -> None:
+    """Raises NotAllowed when the miner's secrets lie where jobs find their programs."""
+    secrets = (settings.data_dir, settings.seed_file, settings.keystore, settings.password_file)
+    shown = [path for path in secrets if path and jail.shows(Path(path))]
+    if shown:
+        raise NotAllowed(
+            "jobs could read the miner's secrets",
+            why=f"{shown[0]} lies among the programs and libraries that every job sees: {', '.join(jail.visible())}",
+            hint="Move it to a directory of its own, such as /var/lib/assay.",
+        )
 
 
 def offers_of(table: MinerTable) -> tuple[Offer, ...]:

@@ -61,6 +61,9 @@ from schemas.services.custom import KernelCustom
 OPEN_FILES: Final = 64
 PROGRESS_INTERVAL_S: Final = 0.05
 MAX_DETAIL: Final = 500
+# How often a job may say something, and how often at once: far more than any has to.
+LINES_PER_S: Final = 100
+LINES_AT_ONCE: Final = 1_000
 
 # The exit code of a process that has said why it does not go on.
 REFUSED: Final = 3
@@ -203,6 +206,8 @@ class _Relay:
         self._words = words
         self._rest = b""
         self._heeded = True
+        self._lines = 0
+        self._began = time.monotonic()
 
     def pass_on(self) -> bool:
         """What was said since the last time; whether there may be more already."""
@@ -211,8 +216,10 @@ class _Relay:
         except BlockingIOError:
             return False
         *lines, rest = (self._rest + chunk).split(b"\n")
-        # Whoever says something so long is not listened to any more.
-        self._heeded = self._heeded and max(map(len, (rest, *lines))) <= LINE_BYTES
+        self._lines += len(lines)
+        most = LINES_AT_ONCE + LINES_PER_S * (time.monotonic() - self._began)
+        # Whoever says something so long, or so much, is not listened to any more.
+        self._heeded = self._heeded and self._lines <= most and max(map(len, (rest, *lines))) <= LINE_BYTES
         self._rest = rest if self._heeded else b""
         for line in lines if self._heeded else ():
             _send(Said(line))

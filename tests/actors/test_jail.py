@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from actors import jail
+from actors.roles import keep_secrets_from_jobs
 from actors.sandbox import JobFailed, Limits, Sandbox, _checked, _last_words, _size_of, _watched, _word
+from actors.sandbox_child import LINES_AT_ONCE
 from actors.sandbox_messages import (
     ERRORS_NAME,
     LINE_BYTES,
@@ -27,6 +29,8 @@ from actors.sandbox_messages import (
     decode_reply,
     encode_line,
 )
+from actors.settings import Settings
+from events.errors import NotAllowed
 from tests.actors.test_sandbox import TINY, run_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +110,8 @@ class Attack:
         replies = [decode_reply(line) for line in done.stdout.splitlines()]
         self.lines = [reply.line for reply in replies if isinstance(reply, Said)]
         assert len(self.lines) == len(replies)
-        self.said: dict[str, Any] = json.loads(self.lines[-1]) if self.lines else {}
+        last = self.lines[-1] if self.lines else b""
+        self.said: dict[str, Any] = json.loads(last) if last.startswith(b"{") else {}
         errors = directory / "stderr.txt"
         self.errors = done.stderr.decode() + (errors.read_text() if errors.exists() else "")
 
@@ -424,10 +429,13 @@ def test_a_job_speaks_for_itself_alone(walls: str, tmp_path: Path) -> None:
 
 
 def test_who_says_too_much_is_not_listened_to(walls: str, tmp_path: Path) -> None:
-    """A line without end takes no memory, and ends what the job has to say."""
+    """A line without end takes no memory, and ends what the job has to say; so do lines without end."""
     found = attack(walls, tmp_path, f"os.write(1, b'a' * {LINE_BYTES} + b'\\n' + b'b' * {4 << 20} + b'\\nc\\n')")
     assert found.code == 0, found.errors
     assert found.lines in ([], [b"a" * LINE_BYTES])
+    found = attack(walls, tmp_path, "os.write(1, b'a\\n' * 1_000_000)")
+    assert found.code == 0, found.errors
+    assert len(found.lines) < 2 * LINES_AT_ONCE
 
 
 @pytest.mark.parametrize(
@@ -504,6 +512,27 @@ async def test_jobs_run_behind_all_walls_that_the_host_allows(tmp_path: Path) ->
         outcome = await run_tiny(sandbox, tmp_path)
         assert outcome.size > 0
     assert TINY.units() == 1
+
+
+def test_what_lies_among_the_programs_is_shown(tmp_path: Path) -> None:
+    """Below what a job can read, also behind a link; not what lies beside it."""
+    (tmp_path / "link").symlink_to(ROOT / "actors")
+    assert jail.shows(ROOT / "actors" / "keys")
+    assert jail.shows(tmp_path / "link" / "keys")
+    assert jail.shows(Path(sys.prefix) / "keys")
+    assert not jail.shows(tmp_path / "keys")
+    assert not jail.shows(ROOT)
+
+
+@pytest.mark.parametrize("secret", ["data_dir", "seed_file", "keystore", "password_file"])
+def test_a_miner_keeps_its_secrets_out_of_the_jail(secret: str, tmp_path: Path) -> None:
+    """One whose settings name a place that jobs can read does not start."""
+    good = {"data_dir": str(tmp_path), "seed_file": str(tmp_path / "seed")}
+    keep_secrets_from_jobs(Settings(chain="devnet", **good))
+    shown = str(Path(sys.prefix) / "assay")
+    with pytest.raises(NotAllowed, match="could read") as caught:
+        keep_secrets_from_jobs(Settings(chain="devnet", **(good | {secret: shown})))
+    assert shown in caught.value.why
 
 
 def test_bubblewrap_shows_what_a_job_needs_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,6 +172,27 @@ def test_work_is_computed_within_its_limits_and_delivered(tmp_path: Path) -> Non
     run(scenario)
 
 
+def test_what_an_earlier_try_has_left_is_not_written_through(tmp_path: Path) -> None:
+    """A job starts in an empty folder of the miner's own: a link that a hostile one has left leads nowhere."""
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path)
+        await ground.set_up()
+        data = npy_bytes(tmp_path, MATRIX)
+        await ground.upload(data)
+        place, victim = ground.jobs / JOB, tmp_path / "victim"
+        (place / "folder").mkdir(parents=True)
+        blob = blob_of(data)
+        for name in (blob.digest, RESULT_NAME):
+            (place / name).symlink_to(victim)
+        assert isinstance(await ground.worker.compute(JOB, job_of(MatmulInt8(a=blob, b=seeded()))), Computed)
+        assert not victim.exists()
+        assert sorted(path.name for path in place.iterdir()) == sorted((blob.digest, RESULT_NAME))
+        assert place.stat().st_mode & 0o777 == 0o700
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
