@@ -27,7 +27,8 @@ _WORD_VALUES: Final = 1 << 64
 def sample(seed: str, domain: bytes, count: int, chunks: int) -> tuple[int, ...]:
     """``count`` distinct indices below ``chunks``, ascending; all of them where ``chunks`` is no more than ``count``.
 
-    ``seed`` has 64 hexadecimal digits, or more where it says which of several draws it is. ``domain`` names the use and its version, and ends in a zero byte.
+    ``seed`` has 64 hexadecimal digits, or more where it says which of several draws it is. ``domain`` names the use and
+    its version, and ends in a zero byte.
     """
     if not domain.endswith(b"\0") or count < 1 or chunks < 1:
         raise AssertionError(f"{count} of {chunks} chunks cannot be drawn for {domain!r}")
