@@ -4,6 +4,8 @@ import ctypes
 import importlib
 import importlib.util
 import re
+import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,11 +28,12 @@ _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9 ._-]+")
 
 
 class PyCudaBuffer:
-    """Memory of the device, given back when nothing refers to it any more."""
+    """Memory of the device. When nothing refers to it any more it is ``unused``, and given back by the next call."""
 
-    def __init__(self, allocation: Any, nbytes: int) -> None:
+    def __init__(self, allocation: Any, nbytes: int, unused: deque[Any]) -> None:
         self.allocation = allocation
         self._nbytes = nbytes
+        weakref.finalize(self, unused.append, allocation).atexit = False
 
     @property
     def nbytes(self) -> int:
@@ -39,7 +42,7 @@ class PyCudaBuffer:
 
 
 class PyCudaGpu:
-    """One device in its primary context. Any thread may use it, one at a time; buffers go in the thread that made them.
+    """One device in its primary context. Any thread may use it, one at a time.
 
     ``uuid`` picks the device (``GPU-…``, as nvidia-smi says); without it, the first one that the driver shows is taken.
     Compiled kernels are looked for, and put, in ``kernels``; by default in the user's cache. A kernel that fails
@@ -49,6 +52,8 @@ class PyCudaGpu:
     def __init__(self, uuid: str | None = None, kernels: Path | None = None) -> None:
         self._driver = _driver()
         self._kernels = kernels
+        # PyCUDA gives nothing back outside of the context, and says nothing of it.
+        self._unused: deque[Any] = deque()
         self._modules: dict[str, Any] = {}
         self._functions: dict[tuple[str, str], Any] = {}
         try:
@@ -161,7 +166,7 @@ class PyCudaGpu:
                 context.detach()
 
     def _allocate(self, nbytes: int) -> PyCudaBuffer:
-        return PyCudaBuffer(self._driver.mem_alloc(max(nbytes, 1)), nbytes)
+        return PyCudaBuffer(self._driver.mem_alloc(max(nbytes, 1)), nbytes, self._unused)
 
     def _function(self, file: str, kernel: str) -> Any:
         key = (file, kernel)
@@ -206,6 +211,8 @@ class PyCudaGpu:
         with self._faults():
             self._context.push()
             try:
+                while self._unused:
+                    self._unused.popleft().free()
                 yield
             finally:
                 self._driver.Context.pop()
