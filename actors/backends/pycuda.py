@@ -100,7 +100,7 @@ class PyCudaGpu:
             if array.nbytes:
                 self._driver.memcpy_dtoh(array, _own(buffer).allocation)
             else:
-                self._context.synchronize()
+                self._driver.Context.synchronize()
         return array
 
     def launch(
@@ -141,7 +141,7 @@ class PyCudaGpu:
     def synchronize(self) -> None:
         """Wait for all that was launched."""
         with self._current():
-            self._context.synchronize()
+            self._driver.Context.synchronize()
 
     def elapsed_ms(self, work: Any) -> float:
         """Milliseconds that the device was busy with what ``work()`` launches, by its own clock."""
