@@ -24,14 +24,16 @@ from actors.services.npy import write_matrix
 from actors.settings import Settings
 from bus.simulated import SimulatedBus
 from events.merkle import root_of_hashes
+from projections.bonds import standing_of
 from schemas.blocks import Applied
-from schemas.events import JobCancelled, JobSubmitted, Requirement
+from schemas.events import BondDeposited, JobCancelled, JobSubmitted, Requirement
 from schemas.genesis import Genesis
 from schemas.services import BlobMatrix, MatmulInt8
 from schemas.state import Cancelled, Job, Refunded, Settled
 from tests.actors.matrices import blob_of, computed, npy_bytes, seeded
 from tests.actors.town import Town, key_of, make_genesis
 from tests.actors.virtual_time import run
+from tests.projections.ledger import trust
 
 ESCROW = 100_000
 Lie = Callable[[Finished], Finished]
@@ -244,6 +246,28 @@ def test_when_all_lie_the_client_gets_its_coins_back(tmp_path: Path, lies: dict[
             assert place.attempts(job_id) == ["miner 0: RESULT_WRONG", "miner 1: RESULT_WRONG"]
             assert [place.balance(name) for name in ("miner 0", "miner 1", "coordinator")] == before
             assert place.balance("alice") == alice - 10_000
+
+    run(scenario)
+
+
+def test_a_liar_loses_its_bond_and_then_its_jobs(tmp_path: Path, lies: dict[str, Lie]) -> None:
+    """Each wrong result burns a share of the bond; the second one here shuts the miner out."""
+    lies["miner 0"] = another_product
+
+    async def scenario() -> None:
+        async with market(tmp_path, make_genesis(1, trust=trust(ban_after=2))) as place:
+            await place.town.say("miner 0", BondDeposited, amount=10_000, nonce=1)
+            for attempts in (["miner 0: RESULT_WRONG"], ["miner 0: RESULT_WRONG"], []):
+                job_id = await place.submit()
+                assert isinstance(await place.end_of(job_id), Settled)
+                assert place.attempts(job_id) == attempts
+            liar, honest = (place.town.chain.state.miner(key_of(name).address) for name in ("miner 0", "miner 1"))
+            assert liar is not None
+            assert honest is not None
+            found = standing_of(liar)
+            assert (found.bond, found.slashed, found.wrong, found.banned) == (9_025, 975, 2, True)
+            found = standing_of(honest)
+            assert (found.submitted, found.on_time, found.verified, found.wrong) == (3, 3, 3, 0)
 
     run(scenario)
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from projections.bonds import standing_of
+from projections.bonds import put_standing, standing_of
+from projections.payments import change_supply
 from schemas.refusals import (
     Banned,
     BondInUse,
@@ -179,6 +180,21 @@ def test_a_chain_may_ask_for_a_bond() -> None:
     ledger.when(bonded(150)).then().when(unlocked(51)).then()
     ledger.when(assigned()).then(BondTooLow(miner=MINER.address, needed=100, available=99))
     ledger.when(bonded(1)).then().when(assigned()).then()
+
+
+def test_bonds_out_of_nothing_stop_the_node() -> None:
+    """Coins in a bond that came from nobody, or a total that is not theirs, break the books."""
+    ledger = trusting(registered(), bonded(10))
+    draft = ledger.state.draft()
+    change_supply(draft, bonded=5)
+    with pytest.raises(AssertionError, match="not conserved"):
+        draft.check_conservation()
+    miner = ledger.state.miner(MINER.address)
+    assert miner is not None
+    draft = ledger.state.draft()
+    put_standing(draft, MINER.address, miner, Standing(bond=11))
+    with pytest.raises(AssertionError, match="not conserved"):
+        draft.check_conservation()
 
 
 @for_all(
