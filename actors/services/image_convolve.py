@@ -103,7 +103,7 @@ def verify(
     """See `actors.services.base.Service.verify`. A rejection's ``row`` is a row of pixels."""
     picture = _picture(work, blobs)
     try:
-        claimed = read_png(result, _form(work)).astype(np.uint8, copy=False)
+        claimed = read_png(result, _form(work), plain=True).astype(np.uint8, copy=False)
     except BadInput as error:
         return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
     found = picture_root(claimed)

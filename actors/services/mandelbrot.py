@@ -93,7 +93,7 @@ def verify(
 ) -> Verdict:
     """See `actors.services.base.Service.verify`. A rejection's ``row`` is a row of pixels."""
     try:
-        counts = read_png(result, _form(work)).astype(np.uint16, copy=False)
+        counts = read_png(result, _form(work), plain=True).astype(np.uint16, copy=False)
     except BadInput as error:
         return Rejected(code=RejectionCode(error.data["reason"]), detail=error.why)
     found = rows_root(counts)

@@ -2,9 +2,11 @@
 
 The format is that of the PNG specification (W3C, third edition; ISO/IEC 15948). All chunks must be whole with a right
 checksum, IHDR first, the IDAT chunks one after the other, IEND last with nothing behind it. Chunks that are not needed
-for the samples (gamma, profiles, text, a suggested palette) are passed over: samples are taken as they are. The header
-is compared with what is expected before anything is decompressed, and decompression stops at the size that follows
-from it, so that no file takes more memory than its own bytes and its picture.
+for the samples (gamma, profiles, text, a suggested palette) are passed over: samples are taken as they are. Of a file
+that is to show its samples and nothing else they are refused: by transparency, gamma, rotation, or the frames of an
+animation a viewer would draw a picture that nobody has looked at. The header is compared with what is expected before
+anything is decompressed, and decompression stops at the size that follows from it, so that no file takes more memory
+than its own bytes and its picture.
 
 Every refusal is a `BadInput` whose ``data["reason"]`` is one of
 
@@ -37,6 +39,7 @@ FORMS: Final = {(8, 0): (1, 8), (8, 2): (3, 8), (8, 6): (4, 8), (16, 0): (1, 16)
 
 _HEADER_BYTES: Final = 13
 _NEEDED: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_PLAIN: Final = _NEEDED - {b"PLTE"}
 _STRIP_BYTES: Final = 1 << 20
 _LEVEL: Final = 4
 _COLOUR_TYPES: Final = {(channels, bits): colour for (_, colour), (channels, bits) in FORMS.items()}
@@ -87,21 +90,21 @@ def read_form(data: Data) -> Form:
     return Form(width=width, height=height, channels=channels, bits=bits)
 
 
-def read_png(file: Path | bytes, form: Form) -> Samples:
+def read_png(file: Path | bytes, form: Form, *, plain: bool = False) -> Samples:
     """The samples, height × width × channels uint8, or height × width uint16. Raises `BadInput`, `OSError`.
 
-    The file must be of just this form.
+    The file must be of just this form; where it must be ``plain``, without any chunk that is not needed.
     """
     if isinstance(file, bytes):
-        return _samples(file, form)
+        return _samples(file, form, plain=plain)
     with file.open("rb") as opened:
         if file.stat().st_size == 0:
             _refuse("MALFORMED", "the file is empty")
         with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapping:
-            return _samples(mapping, form)
+            return _samples(mapping, form, plain=plain)
 
 
-def _samples(data: Data, form: Form) -> Samples:
+def _samples(data: Data, form: Form, *, plain: bool) -> Samples:
     found = read_form(data)
     if (found.channels, found.bits) != (form.channels, form.bits):
         what = f"{found.channels} channels of {found.bits} bits"
@@ -110,7 +113,9 @@ def _samples(data: Data, form: Form) -> Samples:
         shape = f"{found.width} × {found.height}"
         _refuse("SHAPE", f"the picture has {shape} pixels, not {form.width} × {form.height}", shape=shape)
     line = 1 + form.width * form.pixel_bytes
-    content = np.frombuffer(_decompressed(data, form.height * line), dtype=np.uint8).reshape(form.height, line)
+    content = np.frombuffer(_decompressed(data, form.height * line, plain=plain), dtype=np.uint8).reshape(
+        form.height, line
+    )
     if int(content[:, 0].max()) >= ROW_FILTERS:
         _refuse(
             "MALFORMED", f"row {int(np.argmax(content[:, 0] >= ROW_FILTERS))} has a filter that PNG does not define"
@@ -119,7 +124,7 @@ def _samples(data: Data, form: Form) -> Samples:
     return rows.view(">u2")[:, :, 0].astype(np.uint16) if form.bits == 16 else rows
 
 
-def _chunks(data: Data) -> Iterator[tuple[bytes, bytes]]:
+def _chunks(data: Data, *, plain: bool) -> Iterator[tuple[bytes, bytes]]:
     """Type and content of each chunk, from the header to IEND, which must be the end. Only content that is needed."""
     position = len(SIGNATURE)
     with memoryview(data) as view:
@@ -135,6 +140,8 @@ def _chunks(data: Data) -> Iterator[tuple[bytes, bytes]]:
                 _refuse("MALFORMED", f"a chunk has a wrong checksum, at byte {position}")
             if not kind.isalpha() or (kind[:1].isupper() and kind not in _NEEDED):
                 _refuse("MALFORMED", f"a chunk of type {kind!r} cannot be passed over")
+            if plain and kind not in _PLAIN:
+                _refuse("MALFORMED", f"a chunk of type {kind!r} has no place in a file of samples alone")
             yield kind, bytes(view[position + 8 : end - 4]) if kind in _NEEDED else b""
             position = end
             if kind == b"IEND":
@@ -144,25 +151,25 @@ def _chunks(data: Data) -> Iterator[tuple[bytes, bytes]]:
     _refuse("MALFORMED", f"it has more than {MAX_CHUNKS} chunks")
 
 
-def _decompressed(data: Data, size: int) -> bytearray:
+def _decompressed(data: Data, size: int, *, plain: bool) -> bytearray:
     """What the IDAT chunks hold, exactly ``size`` bytes."""
     content = bytearray()
     stream = zlib.decompressobj()
-    kinds: list[bytes] = []
-    for kind, piece in _chunks(data):
-        if kind == b"IHDR" and kinds:
+    before, begun = b"", False
+    for kind, piece in _chunks(data, plain=plain):
+        if kind == b"IHDR" and before:
             _refuse("MALFORMED", "it has two headers")
         if kind == b"IDAT":
-            if b"IDAT" in kinds and kinds[-1] != b"IDAT":
+            if begun and before != b"IDAT":
                 _refuse("MALFORMED", "its IDAT chunks do not follow one another")
+            begun = True
             try:
                 content += stream.decompress(piece, size - len(content) + 1)
             except zlib.error as error:
                 _refuse("MALFORMED", f"the samples cannot be decompressed: {error}")
             if len(content) > size or stream.unused_data:
                 _refuse("MALFORMED", f"the samples have more than {size} bytes")
-        if not kinds or kinds[-1] != kind:
-            kinds.append(kind)
+        before = kind
     if len(content) != size or not stream.eof:
         _refuse("MALFORMED", f"the samples have {len(content)} bytes and should have {size}")
     return content

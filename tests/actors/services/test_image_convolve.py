@@ -97,9 +97,22 @@ def test_other_compression_is_as_good(case: Any, tmp_path: Path) -> None:
     """The root is over the samples: a file that another program has written passes too."""
     work, blobs, result, computed = case
     content = result.read_bytes()
-    note = (4).to_bytes(4, "big") + b"noTelate" + crc32(b"noTelate").to_bytes(4, "big")
-    noted = content[:-12] + note + content[-12:]
-    assert isinstance(verify(work, blobs, noted, computed.root, SEED), Accepted)
+    empty = chunk_of(b"IDAT")
+    assert isinstance(verify(work, blobs, content[:-12] + empty + content[-12:], computed.root, SEED), Accepted)
+
+
+def chunk_of(kind: bytes, content: bytes = b"") -> bytes:
+    return len(content).to_bytes(4, "big") + kind + content + crc32(kind + content).to_bytes(4, "big")
+
+
+@pytest.mark.parametrize("kind", [b"tRNS", b"gAMA", b"acTL", b"noTe"])
+def test_other_chunks_are_rejected(case: Any, kind: bytes) -> None:
+    """Right samples in a file that a viewer would show in another way are no result."""
+    work, blobs, result, computed = case
+    content = result.read_bytes()
+    verdict = verify(work, blobs, content[:-12] + chunk_of(kind, bytes(4)) + content[-12:], computed.root, SEED)
+    assert isinstance(verdict, Rejected)
+    assert verdict.code is RejectionCode.MALFORMED
 
 
 def changed(picture: np.ndarray, row: int, channel: int, bits: int = 1) -> np.ndarray:

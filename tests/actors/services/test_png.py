@@ -1,5 +1,6 @@
 """PNG files: what is read, what is written, and what is refused."""
 
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -105,6 +106,33 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
     assert read_png(foreign, FORM).reshape(5, 18).tolist() == decoded(CONTENT, 5, 18, 3)
 
 
+FRAME = bytes(4) + (1).to_bytes(4, "big") * 2 + bytes(18)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"tRNS", bytes(6)),
+        (b"gAMA", (1).to_bytes(4, "big")),
+        (b"PLTE", bytes(3)),
+        (b"eXIf", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"),
+        (b"acTL", (1).to_bytes(4, "big") * 2),
+        (b"fcTL", FRAME),
+        (b"tEXt", b"Comment\0free space"),
+    ],
+)
+def test_a_plain_file_shows_its_samples_alone(tmp_path: Path, kind: bytes, content: bytes) -> None:
+    """What would change the picture in a viewer, or hide in the file, is refused there, in front and behind."""
+    assert read_png(GOOD, FORM, plain=True).shape == (5, 6, 3)
+    for forged in (png(header(), chunk(kind, content), DATA, END), png(header(), DATA, chunk(kind, content), END)):
+        assert read_png(forged, FORM).shape == (5, 6, 3)
+        (tmp_path / "a.png").write_bytes(forged)
+        for given in (tmp_path / "a.png", forged):
+            with pytest.raises(BadInput, match="samples alone") as caught:
+                read_png(given, FORM, plain=True)
+            assert caught.value.data["reason"] == "MALFORMED"
+
+
 def patched(at: int, byte: int) -> bytes:
     content = bytearray(GOOD)
     content[at] ^= byte
@@ -163,6 +191,15 @@ def test_too_many_chunks_are_refused() -> None:
     content = png(header(), chunk(b"tEXt", b"") * MAX_CHUNKS, DATA, END)
     with pytest.raises(BadInput, match="chunks"):
         read_png(content, FORM)
+
+
+def test_chunks_cost_no_more_the_more_there_are() -> None:
+    """Countless pieces of data behind countless other chunks are read in a moment."""
+    others = b"".join(chunk(kind, b"") for kind in (b"aaAa", b"bbBb")) * (MAX_CHUNKS // 4 - 2)
+    content = png(header(), others, chunk(b"IDAT", b"") * (MAX_CHUNKS // 2 - 4), DATA, END)
+    began = time.process_time()
+    assert read_png(content, FORM).shape == (5, 6, 3)
+    assert time.process_time() - began < 2
 
 
 def bomb_in_data() -> bytes:
