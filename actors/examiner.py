@@ -25,6 +25,7 @@ from schemas.state import Job, Revealed, situation_of
 INPUT_TIMEOUT_MS: Final = 20_000
 RESULT_TIMEOUT_MS: Final = 10_000
 VERDICTS_AT_ONCE: Final = 2
+READINGS_AT_ONCE: Final = 2
 KEPT_BYTES: Final = 4 * 2**30
 
 # Of the work, its blobs by digest, the result's file, the committed root and the challenge's seed.
@@ -53,6 +54,8 @@ class BlobExaminer:
         self._kept_bytes = kept_bytes
         self._verdict = verdict
         self._verdicts = asyncio.Semaphore(VERDICTS_AT_ONCE)
+        # Inputs wait for each other, so that verdicts, which have a deadline, do not wait for them.
+        self._readings = asyncio.Semaphore(READINGS_AT_ONCE)
         self._at_work: Counter[str] = Counter()
 
     async def check_inputs(self, job_id: str, job: Job) -> InputsChecked:
@@ -62,7 +65,8 @@ class BlobExaminer:
             await self._tidy()
             try:
                 blobs = await self._inputs(job_id, job)
-                service_for(job.work).check_inputs(job.work, blobs)
+                async with self._readings:
+                    await asyncio.to_thread(service_for(job.work).check_inputs, job.work, blobs)
             except (BadInput, BlobMismatch):
                 return InputsChecked(job_id, "BAD_INPUT")
         return InputsChecked(job_id)

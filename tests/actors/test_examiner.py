@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from actors.coordinator import InputsChecked, Judged
 from actors.examiner import BlobExaminer
 from actors.fetching import HostFault
+from actors.services import matmul
 from actors.services.matmul import result_size
 from bus.simulated import SimulatedBus, SimulatedNetwork
 from events import subjects
@@ -84,6 +86,21 @@ def test_inputs(tmp_path: Path, bad: Callable[[Path], bytes], reason: str) -> No
         assert await ground.examiner.check_inputs(JOB, job) == InputsChecked(JOB, reason)
 
     run(scenario)
+
+
+def test_inputs_are_read_in_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture can take seconds to read; the loop goes on meanwhile."""
+    threads: list[threading.Thread] = []
+    monkeypatch.setattr(matmul, "check_inputs", lambda work, blobs: threads.append(threading.current_thread()))
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path)
+        await ground.set_up()
+        assert await ground.examiner.check_inputs(JOB, job_of(GOOD)) == InputsChecked(JOB)
+
+    run(scenario)
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 def test_inputs_that_are_not_there_or_not_what_they_are_called(tmp_path: Path) -> None:
