@@ -44,11 +44,13 @@ _DTYPES: Final[dict[ElementType, str]] = {
 _DESCRIPTIONS: Final = {**{description: element for element, description in _DTYPES.items()}, "<i1": "int8"}
 _ELEMENTS: Final = {np.dtype(description): element for element, description in _DTYPES.items()}
 _KEYS: Final = frozenset({"descr", "fortran_order", "shape"})
+_SPACE: Final = r"[ \t\r\n]*"
+_VALUE: Final = r"""'[^'"\\]{0,64}'|"[^'"\\]{0,64}"|True|False|\([0-9, ]{0,200}\)|\[[^\]]{0,2000}\]"""
 _ENTRY: Final = re.compile(
-    r"\s*(?P<quote>['\"])(?P<key>[a-z_]{1,20})(?P=quote)\s*:\s*"
-    r"(?P<value>'[^'\"\\]{0,64}'|\"[^'\"\\]{0,64}\"|True|False|\([0-9, ]{0,200}\)|\[[^\]]{0,2000}\])\s*(?P<end>,|\Z)"
+    rf"{_SPACE}(?P<quote>['\"])(?P<key>[a-z_]{{1,20}})(?P=quote){_SPACE}:{_SPACE}(?P<value>{_VALUE}){_SPACE}(?P<end>,|\Z)"
 )
-_MATRIX_SHAPE: Final = re.compile(r"\(\s*([0-9]{1,10})\s*,\s*([0-9]{1,10})\s*,?\s*\)")
+# As in Python, no number has zeros in front: numpy.load would not read the file.
+_MATRIX_SHAPE: Final = re.compile(r"\( *([1-9][0-9]{0,9}) *, *([1-9][0-9]{0,9}) *,? *\)")
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ def _entries(text: bytes) -> dict[str, str]:
     if not text.isascii():
         _refuse("MALFORMED", "the header is not ASCII")
     literal = text.decode("ascii")
-    body = literal.strip(" \n")
+    body = literal.lstrip(" ").rstrip(" \n")
     if not (literal.endswith("\n") and body.startswith("{") and body.endswith("}")):
         _refuse("MALFORMED", "the header is not one dictionary and a line end")
     entries: dict[str, str] = {}

@@ -29,7 +29,7 @@ DTYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"uint8": "|u1", "uint16": "<u2", "int16": "<i2", "int32": "<i4", "uint32": "<u4", "int64": "<i8"}
 )
 _ELEMENTS: Final = {**{description: element for element, description in DTYPES.items()}, "<u1": "uint8"}
-_VECTOR_SHAPE: Final = re.compile(r"\(\s*([0-9]{1,10})\s*,\s*\)")
+_VECTOR_SHAPE: Final = re.compile(r"\( *([1-9][0-9]{0,9}) *, *\)")
 
 
 def vector_from_bytes(data: bytes | memoryview | mmap.mmap, element: str, length: int) -> Vector:

@@ -102,6 +102,10 @@ REFUSED = [
     ("transposed", saved(MATRIX.reshape(4, 3)), "SHAPE"),
     ("a row too many", saved(np.zeros((4, 4), dtype=np.int8)), "SHAPE"),
     ("shape of 10^18 bytes", file_with(HEADER.replace("3, 4", "1000000000, 1000000000")), "SHAPE"),
+    ("zeros in front, which NumPy does not read", file_with(HEADER.replace("3, 4", "03, 4")), "SHAPE"),
+    ("a vertical tab, which NumPy does not read", file_with(HEADER.replace(", 's", ",\x0b 's")), "MALFORMED"),
+    ("a separator, which NumPy does not read", file_with(HEADER.replace(", 's", "\x1c, 's")), "MALFORMED"),
+    ("a line in front, which NumPy does not read", file_with("\n" + HEADER), "MALFORMED"),
     ("digits without end", file_with(HEADER.replace("3, 4", "9" * 100 + ", 4")), "SHAPE"),
 ]
 
