@@ -74,7 +74,7 @@ _CODES: Final[Mapping[type[Exception], FailureCode]] = {
     DeviceFault: FailureCode.DEVICE_FAULT,
 }
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
-_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -82,6 +82,8 @@ def main(parent: int, backend: str, device: str) -> None:
     """Serve jobs until stdin ends. ``parent`` is the process id of whoever started this; ``backend`` and ``device``
     are those of the jobs to come."""
     _die_with(parent)
+    # Also where no namespace hides it, a job of the same user can neither write its memory nor open its pipes.
+    _show_to_its_user(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     ones = np.ones((64, 64), dtype=np.int8)
@@ -170,6 +172,7 @@ def _exit_code(
         for descriptor in (ended, told, words, speaking):
             os.close(descriptor)
         _die_with(template)
+        _show_to_its_user(1)  # as the kernel wants it of whoever maps users
         if inside is not None:
             _behind_namespaces(work, inside, readable, status_end, only)
         os.close(status_end)
@@ -334,6 +337,12 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _show_to_its_user(shown: int) -> None:
+    """Whether other processes of the same user may look into this one, by /proc or by tracing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, shown, 0, 0, 0)
 
 
 def _read_line() -> bytes:

@@ -372,6 +372,16 @@ async def test_job_sees_nothing_of_its_surroundings(
         await running.task
 
 
+@linux
+@pytest.mark.skipif(os.getuid() == 0, reason="root may look into every process")
+async def test_jobs_cannot_look_into_the_process_that_forks_them(sandbox: Sandbox) -> None:
+    """Not even where no wall hides it: another process of the same user has neither its memory nor its pipes."""
+    process = Path(f"/proc/{process_id(sandbox)}")
+    for name in ("mem", "fd/1", "environ"):
+        with pytest.raises(PermissionError):
+            (process / name).open("r+b")
+
+
 PARENT = """
 import asyncio, sys
 from pathlib import Path
