@@ -11,6 +11,7 @@ from actors.backends.host.exam import GpuExaminee
 from actors.backends.host.matmul import INT8_KERNELS
 from actors.backends.on_gpu import GpuBackend
 from schemas.attestation import ExamAnswer, ExamShape
+from tests.kernels.device import require
 from tests.kernels.emulator.emulated_gpu import EmulatedGpu
 
 A, B = "a1" * 32, "b2" * 32
@@ -25,6 +26,7 @@ def both(gpu: EmulatedGpu, inner: int, columns: int, kernel: str) -> tuple[GpuEx
 def test_leaves_roots_and_rows_are_those_of_the_reference(gpu: EmulatedGpu, kernel: str) -> None:
     """Rows from the seed, their product and their hashes, for an inner dimension that fills tiles and one that does
     not, and for a segment that is not full."""
+    require(gpu, INT8_KERNELS, kernel)
     for inner, columns in ((256, 48), (400, 16)):
         device, reference = both(gpu, inner, columns, kernel)
         for first, count in ((0, 128), (1_000, 33), (2**27, 1)):

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -36,7 +37,9 @@ class NotCompiled(Exception):
 
 
 def compiler() -> str | None:
-    """Where the C++ compiler is."""
+    """Where the C++ compiler is; None as well where programs are not ELF files, whose sections the emulator uses."""
+    if sys.platform != "linux":
+        return None
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
