@@ -52,6 +52,21 @@ Entry: TypeAlias = tuple[str, Miner]
 _Test: TypeAlias = Callable[[Wanted, str, Miner], bool]
 
 
+# Why a job's escrow went back; those of miners and results are about the last attempt.
+_REFUNDED: Final = {
+    "BAD_INPUT": "an input is not what the work says of it",
+    "BLOB_UNAVAILABLE": "an input could not be fetched",
+    "MINER_FAILED": "the last miner to try gave up",
+    "RESULT_MALFORMED": "the file of the last result is not of the form that the service has",
+    "RESULT_UNAVAILABLE": "the last result could not be fetched",
+    "RESULT_WRONG": "the last result was wrong",
+    "EXPIRED": "no miner took it within its lifetime",
+    "DEADLINE_MISSED": "the last miner to try did not commit to a result in time",
+    "RESULT_NOT_REVEALED": "the last miner to try did not hand its result out in time",
+    "NOT_VERIFIED": "no coordinator verified the result in time",
+}
+
+
 def wanted_of(job: Job, trust: Trust | UnsetType = UNSET) -> Wanted:
     """What a submitted job asks for, on a chain with these trust parameters. Miners that have had it do not get it
     again."""
@@ -97,7 +112,8 @@ def why_waiting(job: Job, miners: Mapping[str, Miner], trust: Trust | UnsetType 
         case Settled(assignment=assignment):
             return Waiting(code="ENDED_SETTLED", sentence=f"It was verified, and miner {assignment.miner} was paid.")
         case Refunded(reason=reason):
-            return Waiting(code="ENDED_REFUNDED", sentence=f"The escrow went back to the client: {reason}.")
+            said = f"{reason}, {_REFUNDED[reason]}" if reason in _REFUNDED else reason
+            return Waiting(code="ENDED_REFUNDED", sentence=f"The escrow went back to the client: {said}.")
         case Cancelled():
             return Waiting(code="ENDED_CANCELLED", sentence="Its owner withdrew it, and the escrow went back.")
 

@@ -22,6 +22,7 @@ from actors.command_line.output import Output, asy
 from actors.command_line.saying import say, unsigned
 from actors.command_line.secrets import confirm, own_address, signing_key
 from actors.command_line.sentences import short, work_in_words
+from actors.command_line.work.files import check_files
 from actors.matching import Wanted, eligible, why_unmatched
 from events.errors import BadInput, Refused
 from events.keys import public_key_of
@@ -101,6 +102,7 @@ async def submit(asked: Asked, terms: Terms) -> None:
     output, work = Output(terms.display), asked.work
     if refusal := shape_refusal(work):
         raise Refused(refusal)
+    check_files(work, asked.files)
     for address in terms.miner or ():
         public_key_of(address)
     requirement = Requirement(

@@ -192,6 +192,20 @@ def test_a_job_past_matching_says_where_it_is(situation: Situation, code: str) -
     assert why_waiting(job(situation=situation), {}).code == code
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("BAD_INPUT", "BAD_INPUT, an input is not what the work says of it."),
+        ("EXPIRED", "EXPIRED, no miner took it within its lifetime."),
+        ("OF_A_LATER_VERSION", "OF_A_LATER_VERSION."),
+    ],
+)
+def test_a_refunded_job_says_why_in_words(reason: str, said: str) -> None:
+    """Each reason that the rules or a coordinator give is explained; any other is shown as it is."""
+    waiting = why_waiting(job(situation=Refunded(reason=reason, ended_ms=1, ended_height=1)), {})
+    assert waiting.sentence == f"The escrow went back to the client: {said}"
+
+
 @given(
     st.dictionaries(
         st.sampled_from((A, B, C)),

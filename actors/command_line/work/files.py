@@ -1,9 +1,11 @@
 """Files that a job is given: their digests, and what is in them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from events.errors import BadInput
+from schemas.services import Work, service_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,3 +46,20 @@ def array_in(file: Path, dimensions: int) -> "npt.NDArray[np.generic]":
         shape = "vector" if dimensions == 1 else "table of rows and columns"
         raise BadInput(f"{file} holds no {shape}", hint=f"Give its array {dimensions} dimension(s) before numpy.save.")
     return array
+
+
+def check_files(work: Work, files: Mapping[str, Path]) -> None:
+    """Raises `BadInput` where a miner would turn the files down: the fee would be spent, and the reason would be lost.
+
+    ``files`` are by their digests. Raises `OSError` as well.
+    """
+    if not files:
+        return
+    from actors.services.registry import service_for
+
+    try:
+        service_for(work).check_inputs(work, files)
+    except BadInput as error:
+        names = " and ".join(map(str, files.values()))
+        why = error.why if len(files) == 1 else f"{error.what}: {error.why}"
+        raise BadInput(f"{service_of(work)} cannot work on {names}", why=why, hint=error.hint, **error.data) from error

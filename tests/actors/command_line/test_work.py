@@ -128,6 +128,28 @@ def test_words_that_make_no_work_are_refused(asked: Any, words: tuple[str, ...],
     assert said in ended.err
 
 
+@pytest.mark.parametrize(
+    ("words", "file", "said"),
+    [
+        (("kmeans", "floats.npy", "--clusters", "1"), "floats.npy", "float32, not int16"),
+        (("nbody", "floats.npy"), "floats.npy", "not 1 × 7"),
+        (("matmul.fp16-exact", "halves.npy", "halves.npy"), "halves.npy", "no integer"),
+        (("matmul.fp16-exact", "whole.npy", "halves.npy"), "whole.npy and halves.npy", "operand b is refused: row 0"),
+    ],
+)
+def test_a_file_that_miners_would_turn_down_is_not_submitted(
+    assay: Any, words: tuple[str, ...], file: str, said: str
+) -> None:
+    """The file is read as a miner reads it, before a network is asked or a fee is paid."""
+    np.save("floats.npy", np.full((1, 2), 0.5, dtype=np.float32))
+    np.save("halves.npy", np.full((2, 2), 0.5, dtype=np.float16))
+    np.save("whole.npy", np.ones((2, 2), dtype=np.float16))
+    ended = assay("job", "submit", *words, "--escrow", "1")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"{words[0]} cannot work on {file}\n" in ended.err
+    assert said in ended.err
+
+
 def test_weights_are_a_square_or_rows() -> None:
     """Nine weights are three rows; slashes part rows of any length."""
     assert kernel_of("1,2,3,4,5,6,7,8,9") == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
