@@ -22,7 +22,7 @@ from schemas.refusals import code_of
 from schemas.state import Supply
 
 CHECKS: Final = (
-    ("genesis", "the genesis is the expected one and does not contradict itself"),
+    ("genesis", "the genesis does not contradict itself, and is the one that was given, if one was"),
     ("file", "every line of the export has its digest, nothing is missing, nothing is added"),
     ("order", "the messages of the log follow one another without holes"),
     ("blocks", "every final block stands in its place, is signed by its proposer, and has a quorum's votes"),

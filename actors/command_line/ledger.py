@@ -196,6 +196,6 @@ def receipt_facts(signed: SignedReceipt) -> dict[str, object]:
         "price": asy(receipt.price),
         "time": f"{moment(receipt.started_at)}, {duration(span)}",
         "result": receipt.artifact_hash,
-        "root of rows": receipt.root,
+        "root": receipt.root,
         "signed by": ", ".join(f"{entry.signer_role} {short(entry.key_id)}" for entry in signed.signatures),
     }

@@ -131,11 +131,19 @@ def audit_export(file: Path, output: Output, known: Genesis | None) -> AuditRepo
         raise NotFound(f"there is no file {file}", hint="Name a file that `assay log export` wrote.")
     size = file.stat().st_size
     with output.progress("audit", size) as advance:
-        return audit_file(
+        report = audit_file(
             file,
             lambda done, _total: advance(done),
             expected_genesis_hash=genesis_hash(known) if known else None,
         )
+    if known is None:
+        say_whose_genesis(output, report.genesis)
+    return report
+
+
+def say_whose_genesis(output: Output, found: str) -> None:
+    """Who makes a log can make its genesis as well, so what follows from it holds only for whoever knows that one."""
+    output.note(f"The genesis is the one in the log itself, {found}: is it yours? --genesis FILE compares.")
 
 
 def _show(output: Output, report: AuditReport) -> None:

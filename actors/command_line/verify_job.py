@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from actors.command_line.amounts import check_digest
 from actors.command_line.checks import Checks
+from actors.command_line.logs import say_whose_genesis
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, JobId, Network
 from actors.command_line.output import Output
@@ -51,7 +52,7 @@ async def verify_job(
     network: Network = NETWORK,
     display: Display = DISPLAY,
 ) -> None:
-    """Repeat the verdict on a job's result: draw the challenge from the chain and check the whole product with it.
+    """Repeat the verdict on a job's result: draw the challenge from the chain and check the result with it.
     Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis."""
     check_digest(job, "the id of a job")
     output = Output(display)
@@ -80,6 +81,8 @@ def _case_in_log(log: Path, job_id: str, known: Genesis | None, output: Output) 
                 blocks[final.header.height] = final.hash
             advance(reader.bytes_read)
         auditor.finish(reader.trailer)
+    if known is None:
+        say_whose_genesis(output, auditor.chain.genesis_hash)
     found = auditor.chain.state.job(job_id)
     if found is None:
         raise NotFound(f"the log has no job {job_id}", hint="Export the log again, after the job.")
@@ -136,7 +139,11 @@ def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path
     result = directory / case.commitment.result
     for path in (*inputs.values(), result):
         if not path.is_file():
-            hint = f"Put it there under its digest, as `assay job result {case.id} {path}` does with the result."
+            hint = (
+                f"`assay job result {case.id} {path}` fetches it: it is the result."
+                if path == result
+                else "It is an input of the job: copy the file there, named by its SHA-256."
+            )
             raise NotFound(f"{directory} has no blob {path.name}", hint=hint)
         found = digest(path.read_bytes())
         checks.hold(f"blob {path.name} has its digest", holds=found == path.name, difference=f"its bytes have {found}")

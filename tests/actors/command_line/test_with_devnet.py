@@ -324,6 +324,7 @@ def test_anyone_can_repeat_a_verdict(assay: Any, tmp_path: Path) -> None:
     missing = assay(*offline)
     assert (missing.code, missing.out) == (3, "")
     assert result.name in missing.err
+    assert f"assay job result {job}" in missing.err
 
 
 def test_the_doctor_finds_nothing_wrong(assay: Any) -> None:

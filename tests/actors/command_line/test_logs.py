@@ -1,0 +1,46 @@
+"""An exported log without a network: whose genesis it stands on, and which blobs a verdict still needs."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from actors.command_line.verify_job import Case, _check
+from events.canonical import canonical
+from events.errors import NotFound
+from schemas.services import Sha256Tree
+from tests.golden.generate import LOG
+
+JOB, INPUT, RESULT = ("1" * 64, "2" * 64, "3" * 64)
+
+
+@pytest.fixture
+def genesis(home: Path) -> Path:
+    """The genesis of the golden log, as its owner has it."""
+    file = home / "genesis.json"
+    with LOG.open("rb") as log:
+        file.write_bytes(canonical(json.loads(log.readline())["genesis"]))
+    return file
+
+
+def test_an_audit_says_when_the_genesis_is_only_the_log_s_own(assay: Any, genesis: Path) -> None:
+    """Anyone can make a genesis and a log to it: without one of ours its hash is shown for comparison."""
+    alone = assay("audit", LOG)
+    ours = assay("audit", LOG, "--genesis", genesis)
+    assert (alone.code, ours.code) == (0, 0)
+    assert "is it yours?" in alone.err
+    assert "is it yours?" not in ours.err
+
+
+@pytest.mark.parametrize(("there", "said"), [((), "an input of the job"), ((INPUT,), f"assay job result {JOB} ")])
+def test_a_missing_blob_says_where_it_comes_from(home: Path, there: tuple[str, ...], said: str) -> None:
+    """The result can be fetched by its job; inputs are files that the client has."""
+    for name in there:
+        (home / name).write_bytes(b"")
+    job = SimpleNamespace(work=Sha256Tree(digest=INPUT, size=1_024, chunk_bytes=1_024))
+    case = Case(JOB, cast("Any", job), cast("Any", SimpleNamespace(result=RESULT)), "U", "0" * 64)
+    with pytest.raises(NotFound) as caught:
+        _check(cast("Any", SimpleNamespace(hold=lambda *_, **__: None)), {}, case, home)
+    assert said in caught.value.hint
