@@ -34,7 +34,11 @@ def test_products_are_compared_rightly(capability: tuple[int, int]) -> None:
     gpu = EmulatedGpu(capability=capability)
     found = list(cases.products(gpu, 70))
     for case in found:
-        assert same_bits(case.run(GpuBackend(gpu)), case.run(CpuBackend()))
+        product = case.run(GpuBackend(gpu))
+        assert same_bits(product, case.run(CpuBackend()))
+        assert case.holds is not None
+        assert case.holds(product)
+        assert not case.holds(product + (np.arange(product.size) == 4_321).reshape(product.shape))
     assert [name for case in found for name in case.kernels] == [
         name for name in gpu.launched if name.startswith("matmul")
     ]

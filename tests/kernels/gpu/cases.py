@@ -15,7 +15,8 @@ from actors.backends.on_gpu import GpuBackend
 class Case(Struct, frozen=True, kw_only=True):
     """One computation. ``amount`` of ``unit`` is what the kernels named in ``kernels`` do, all launches together.
 
-    ``moved_bytes`` is the least that has to be read and written, where that is what bounds the speed.
+    ``moved_bytes`` is the least that has to be read and written, where that is what bounds the speed. ``holds`` judges
+    a result that would take a CPU too long to compute.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Case(Struct, frozen=True, kw_only=True):
     amount: float
     run: Callable[[Backend], Any]
     moved_bytes: int = 0
+    holds: Callable[[Any], bool] | None = None
 
 
 def products(gpu: Gpu, size: int) -> Iterator[Case]:
@@ -41,6 +43,7 @@ def products(gpu: Gpu, size: int) -> Iterator[Case]:
                 if isinstance(backend, GpuBackend)
                 else backend.multiply(a, b)
             ),
+            holds=lambda product: projects(a, b, product),
         )
     limit = int((matmul_most() // size) ** 0.5)
     halves = [(generator.integers(-limit, limit + 1, (size, size))).astype(np.float16) for _ in range(2)]
@@ -55,7 +58,15 @@ def products(gpu: Gpu, size: int) -> Iterator[Case]:
                 if isinstance(backend, GpuBackend)
                 else backend.multiply_fp16(*halves)
             ),
+            holds=lambda product: projects(*halves, product),
         )
+
+
+def projects(a: np.ndarray, b: np.ndarray, product: np.ndarray) -> bool:
+    """Whether the product agrees with its factors on some random vectors; in 64-bit floats nothing is rounded here."""
+    vectors = np.random.default_rng().integers(-1_024, 1_025, (b.shape[1], 8)).astype(np.float64)
+    expected = a.astype(np.float64) @ (b.astype(np.float64) @ vectors)
+    return bool(np.array_equal(product.astype(np.float64) @ vectors, expected))
 
 
 def matmul_most() -> int:
