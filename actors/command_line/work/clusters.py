@@ -11,7 +11,9 @@ from actors.command_line.work.files import array_in, digest_of
 from actors.command_line.work.records import record_of, seed_of
 from schemas.services import KMeans
 
-ADDED_AGAIN: Final = "all labels and means, and 44 sums of chunks (or all), drawn after the commitment, added again"
+ADDED_AGAIN: Final = (
+    "all labels, means and first sums, and 44 sums of chunks (or all), drawn after the commitment, added again"
+)
 POSITIVE: Final = validators.Number(gte=1)
 _SEEDED: Final = re.compile(r"seed:(?P<seed>[0-9a-f]{64}):(?P<rows>[0-9]{1,7})x(?P<columns>[0-9]{1,3})")
 _RANDOM: Final = re.compile(r"random:(?P<rows>[0-9]{1,7})x(?P<columns>[0-9]{1,3})")

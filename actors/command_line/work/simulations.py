@@ -11,6 +11,10 @@ from actors.command_line.work.files import array_in, digest_of
 from actors.command_line.work.records import record_of, scaled, seed_of
 from schemas.services import MonteCarloOption, NBody
 
+STEPPED_AGAIN: Final = (
+    "the range of all, and 64 bodies (or all) of each step drawn after the commitment, by computing them again; "
+    "all of it with steps between checkpoints"
+)
 AGAIN: Final = "the form and range of all, and 44 chunks (or all) drawn after the commitment, by computing them again"
 MILLION: Final = 1_000_000
 BILLION: Final = 1_000_000_000
@@ -79,4 +83,4 @@ async def nbody(
         step_ppb=scaled(step, BILLION, "length of a step"),
         softening_ppm=scaled(softening, MILLION, "softening"),
     )
-    await submit(Asked(work=work, files=files, verified=AGAIN), terms)
+    await submit(Asked(work=work, files=files, verified=STEPPED_AGAIN), terms)
