@@ -196,7 +196,9 @@ def run(
     _unshare()
     if _kernel() >= (5, 14):
         # Counted within the namespace since then. Root is not counted; for that there is the limit of ids below.
-        resource.setrlimit(resource.RLIMIT_NPROC, (MOST_PROCESSES, MOST_PROCESSES))
+        _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+        most = MOST_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MOST_PROCESSES)
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     _die_with_parent()
     init = os.fork()
     if init != 0:

@@ -41,9 +41,11 @@ from actors.sandbox_messages import (
     decode_word,
     encode_line,
 )
+from actors.services.kernel_custom import COMPILER_FILE_BYTES
 from events.canonical import UNREADABLE
 from schemas.events import Device
 from schemas.services import Work
+from schemas.services.custom import KernelCustom
 from schemas.values import Digest
 
 START_TIMEOUT_S: Final = 30.0
@@ -154,7 +156,8 @@ class Sandbox:
             if process is None or not process.alive:
                 process = await self._start_process()
             async with asyncio.timeout(limits.wall_ms / 1_000):
-                return _checked(await _watched(process.run(job, progress), directory, limits), directory, limits)
+                ended = await _watched(process.run(job, progress), directory, limits, _beside_the_result(work))
+                return _checked(ended, directory, limits)
         except TimeoutError:
             return JobFailed(code=FailureCode.TIMEOUT, detail=f"not done within {limits.wall_ms} ms")
         finally:
@@ -277,7 +280,7 @@ class _Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def wait(self) -> None:
-        """Wait until it has ended, and whoever else has its stdout."""
+        """Wait until it has ended, and all that it has said is read."""
         await self._process.wait()
         while not self._stdout.at_eof():
             try:
@@ -293,11 +296,16 @@ class _Process:
             return None
 
 
+def _beside_the_result(work: Work) -> int:
+    """Bytes that the work writes to disk but for its result: a compiler's program."""
+    return COMPILER_FILE_BYTES if isinstance(work, KernelCustom) else 0
+
+
 async def _watched(
-    running: Coroutine[Any, Any, Completed | JobFailed], directory: Path, limits: Limits
+    running: Coroutine[Any, Any, Completed | JobFailed], directory: Path, limits: Limits, beside: int = 0
 ) -> Completed | JobFailed:
     """The job's end, or that it has filled its directory: the kernel limits each file, not how many there are."""
-    most = _size_of(directory) + max(limits.output_bytes, ERRORS_BYTES) + ERRORS_BYTES
+    most = _size_of(directory) + max(limits.output_bytes, ERRORS_BYTES) + ERRORS_BYTES + beside
     job = asyncio.create_task(running)
     try:
         while not (await asyncio.wait((job,), timeout=WATCH_S))[0]:

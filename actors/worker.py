@@ -123,7 +123,7 @@ class SandboxWorker:
             if now_ms - last_ms < PROGRESS_EVERY_MS:
                 return
             last_ms = now_ms
-            progress = Progress(job=job_id, stage="compute", done_bps=done * 10_000 // max(total, 1))
+            progress = Progress(job=job_id, stage="compute", done_bps=min(done, total) * 10_000 // max(total, 1))
             task = asyncio.create_task(self._publish(canonical(progress)))
             self._background.add(task)
             task.add_done_callback(self._background.discard)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -533,6 +534,67 @@ def test_a_miner_keeps_its_secrets_out_of_the_jail(secret: str, tmp_path: Path) 
     with pytest.raises(NotAllowed, match="could read") as caught:
         keep_secrets_from_jobs(Settings(chain="devnet", **(good | {secret: shown})))
     assert shown in caught.value.why
+
+
+async def test_what_a_compiler_leaves_is_not_counted_as_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may be larger than the result of its job."""
+    monkeypatch.setattr("actors.sandbox.WATCH_S", 0.001)
+    end = Completed(root="00" * 32, digest="00" * 32, size=1)
+
+    async def compile_slowly() -> Completed:
+        (tmp_path / "program").write_bytes(bytes(OUTPUT))
+        await asyncio.sleep(0.02)
+        return end
+
+    limits = Limits(wall_ms=1, memory_bytes=1, output_bytes=1)
+    assert await _watched(compile_slowly(), tmp_path, limits, beside=OUTPUT) == end
+    (tmp_path / "program").unlink()
+    assert isinstance(await _watched(compile_slowly(), tmp_path, limits), JobFailed)
+
+
+def verdict(program: bytes, *, nr: int, arch: int, arguments: tuple[int, ...] = ()) -> int:
+    """What the kernel would do with a call: the errno that the filter answers with, 0 where the call is made."""
+    data = struct.pack("<IIQ6Q", nr, arch, 0, *(*arguments, *(0,) * (6 - len(arguments))))
+    lines = list(struct.iter_unpack("<HBBI", program))
+    at, value = 0, 0
+    while True:
+        code, if_true, if_false, operand = lines[at]
+        at += 1
+        if code == 0x20:
+            (value,) = struct.unpack_from("<I", data, operand)
+        elif code == 0x06:
+            assert operand == 0x7FFF0000 or operand >> 16 == 5
+            return operand & 0xFFFF
+        else:
+            holds = {0x15: value == operand, 0x35: value >= operand, 0x45: bool(value & operand)}[code]
+            at += if_true if holds else if_false
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("processes", [False, True])
+def test_the_filter_of_each_kind_of_machine(machine: str, processes: bool) -> None:
+    """Every call of the tables is turned away, reading and threads are not, and no other numbering leads around it."""
+    arch, column = jail._ARCHITECTURES[machine]
+    program = jail._filter(arch, column, processes=processes)
+
+    def answer(numbers: tuple[int | None, int | None], *arguments: int, arch: int = arch) -> int:
+        number = numbers[column]
+        return 1 if number is None else verdict(program, nr=number, arch=arch, arguments=arguments)
+
+    assert {answer(numbers) for numbers in jail._FORBIDDEN} == {1}
+    job_only = (*jail._MAKES_PROCESSES, *jail._CHANGES_FOLDERS)
+    assert {answer(numbers) for numbers in job_only if numbers[column]} == {int(not processes)}
+    assert (answer((435, 435)), answer((437, 437)), answer((285, 47))) == (38, 38, 95)
+    read, other_arch, x32 = (0, 63), 0x40000003, 0x40000000
+    assert (answer(read), answer(read, arch=other_arch), answer((x32, x32))) == (0, 1, 1)
+    # A thread, a process, a process in a namespace of its own, by the flags that the C library gives.
+    clone = jail._CLONE
+    assert [answer(clone, flags) for flags in (0x3D0F00, 0x1200011, 0x10000011)] == [0, int(not processes), 1]
+    tgkill, other = jail._TGKILL, os.getpid() + 1
+    assert [answer(tgkill, pid) for pid in (os.getpid(), other)] == [0, int(not processes)]
+    assert [answer(jail._FCNTL, 5, command) for command in (1, 3, 8, 15)] == [0, 0, 1, 1]
+    assert [answer(jail._PRLIMIT, pid) for pid in (0, other)] == [0, 1]
+    assert [answer((257, 56), 0, 0, flags) for flags in (0o102, 0o20200002)] == [0, 1]
 
 
 def test_bubblewrap_shows_what_a_job_needs_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
