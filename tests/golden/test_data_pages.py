@@ -8,7 +8,6 @@ import pytest
 
 from actors.services.fingerprint import PRIME, error_bits
 from actors.services.registry import service_for
-from actors.services.sampling import SAMPLES
 from actors.services.vectors import CHUNK_BYTES
 from schemas.services import Histogram, ServiceWork, Sha256Tree, Sort, service_of, units_of
 
@@ -73,10 +72,8 @@ def test_unit_price_and_result_are_those_of_the_code(record: type[ServiceWork]) 
 
 
 def test_checks_are_those_of_the_code() -> None:
-    """Samples, chunks, prime and error bounds are the ones in force."""
-    tree, sort = page_of(Sha256Tree), page_of(Sort)
-    assert f"draws {SAMPLES} chunks" in tree
-    assert f"(1 − *p*)^{SAMPLES}" in tree
+    """Chunks, prime and error bounds are the ones in force."""
+    sort = page_of(Sort)
     assert f"mod {PRIME:,}" in sort
     assert f"2^−{error_bits(4)} for 32 bits, 2^−{error_bits(8)} for 64" in sort
     for page in (sort, page_of(Histogram)):

@@ -13,7 +13,7 @@ from schemas.services import Histogram, Sha256Tree, Sort
 
 COUNTED_AGAIN: Final = "all of it, by counting again"
 ORDERED: Final = "all values, by their order and by a fingerprint of them with a challenge drawn after the commitment"
-HASHED_AGAIN: Final = "the root, and 44 chunks (or all) drawn after the commitment, by hashing them again"
+HASHED_AGAIN: Final = "all of it, by hashing again"
 MOST_BINS_OF_ITSELF: Final = 256
 POSITIVE: Final = validators.Number(gte=1)
 Vector = Annotated[Path, Parameter(help="A .npy file of integers in one dimension.")]
