@@ -168,7 +168,7 @@ def load_seed_file(path: Path) -> Key:
 
     Raises WalletNotFound, InsecurePermissions, KeystoreUnavailable, InvalidKey.
     """
-    with _translated(path), _not_found(path):
+    with _translated(path), _not_found(path, of_seed=True):
         content = read_private_file(path, LARGEST_FILE)
     try:
         found = SEED_LINE.search(content)
@@ -176,7 +176,7 @@ def load_seed_file(path: Path) -> Key:
             raise InvalidKey(
                 f"{path} holds no user seed",
                 why="no line of it is SU and 56 more characters",
-                hint="Make one with `nk -gen user`, or export that of a wallet.",
+                hint="Make one with `assay wallet new-seed`, or export that of a wallet.",
             )
         return Key.from_seed_text(found[1].decode())
     finally:
@@ -211,9 +211,9 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _not_found(path: Path) -> Iterator[None]:
+def _not_found(path: Path, *, of_seed: bool = False) -> Iterator[None]:
     # For reading only: where a file is written, a missing directory is no missing wallet.
     try:
         yield
     except FileNotFoundError as error:
-        raise WalletNotFound(path) from error
+        raise WalletNotFound(path, of_seed=of_seed) from error

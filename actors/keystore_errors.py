@@ -26,11 +26,13 @@ class KeystoreError(AssayError):
 class WalletNotFound(KeystoreError, NotFound):
     code = "WALLET_NOT_FOUND"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, of_seed: bool = False) -> None:
         super().__init__(
-            "the wallet does not exist",
+            "the seed file does not exist" if of_seed else "the wallet does not exist",
             why=f"there is no file {path}",
-            hint="See which there are with `assay wallet list`.",
+            hint=f"Name another, or make it with `assay wallet new-seed {path}`."
+            if of_seed
+            else "See which there are with `assay wallet list`.",
             path=str(path),
         )
 

@@ -130,11 +130,20 @@ def load_genesis(path: str) -> Genesis:
         ) from error
 
 
+def check_table(role: str, settings: Settings) -> None:
+    """Raises BadInput for a section that the role cannot use: at once, and not when a server at last answers."""
+    if role == "miner":
+        offers_of(settings.table(role, MinerTable))
+    elif role == "wallet":
+        settings.table(role, WalletTable)
+
+
 async def run_role(role: str, settings: Settings, environment: Mapping[str, str], stop: asyncio.Event) -> None:
     """Runs one role until ``stop`` is set, starting it again after what passes. Raises what does not pass."""
     genesis = load_genesis(settings.genesis)
     if genesis.chain != settings.chain:
         raise BadInput(f"the genesis is of chain {genesis.chain}", why=f"the settings say {settings.chain}")
+    check_table(role, settings)
     key = load_key(settings, environment)
     run = _RUNS[role]
     clock = SystemClock()

@@ -59,7 +59,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         try:
             return msgspec.convert(self.tables.get(name, {}), record)
         except msgspec.ValidationError as error:
-            raise BadInput(f"the settings [{name}] cannot be used", why=str(error)) from error
+            known = ", ".join(record.__struct_fields__)
+            raise BadInput(
+                f"the settings [{name}] cannot be used", why=str(error), hint=f"Known are {known}."
+            ) from error
 
     def store_path(self, actor: str, address: str) -> Path:
         """Where this actor keeps its store."""

@@ -534,8 +534,9 @@ def test_bad_seed_file(tmp_path: Path, content: bytes) -> None:
 def test_seed_file_refusals(tmp_path: Path) -> None:
     """A seed file must exist and be private."""
     path = tmp_path / "user.nk"
-    with pytest.raises(WalletNotFound):
+    with pytest.raises(WalletNotFound, match="seed file does not exist") as caught:
         load_seed_file(path)
+    assert f"assay wallet new-seed {path}" in caught.value.hint
     write_seed_file(path, KEY)
     path.chmod(0o644)
     with pytest.raises(InsecurePermissions):

@@ -20,10 +20,12 @@ from actors.roles import ROLES, MinerTable, WalletTable
 from actors.settings import load_settings
 from actors.wallet_policy import load_policy
 from events.errors import BadInput
+from events.keys import Key
 from schemas.genesis import Genesis
 from tests.actors.command_line.devnet_process import ROOT
 
 DEPLOY = ROOT / "deploy"
+PROPOSER = Key(bytes(32)).address
 
 
 def test_a_flag_comes_before_the_context(home: Path) -> None:
@@ -96,6 +98,25 @@ def test_the_schemas_are_exported(assay: Any, home: Path) -> None:
 def test_an_actor_that_cannot_start_says_why(assay: Any, words: tuple[str, ...], said: str) -> None:
     """`run` names the setting that is missing or wrong, with exit code 2."""
     ended = assay("run", "miner", *words)
+    assert (ended.code, ended.out) == (2, "")
+    assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("capacityy = 1", "unknown field `capacityy`"),
+        ("capacityy = 1", "hint: Known are name, capacity, "),
+        ('memory_mib = "lots"', "`$.memory_mib`"),
+        ('services = ["matmul.int9"]', "'matmul.int9' is not a service"),
+    ],
+)
+def test_a_section_is_read_before_the_network_is_asked(assay: Any, home: Path, section: str, said: str) -> None:
+    """A slip in an actor's section ends it at once, though no server answers."""
+    (home / "miner.toml").write_text(f'url = "nats://127.0.0.1:1"\nchain = "devnet"\n[miner]\n{section}\n')
+    words = ("--chain", "devnet", "--proposer", PROPOSER, "--coordinator", PROPOSER)
+    assert assay("genesis", "new", "genesis.json", *words).code == 0
+    ended = assay("run", "miner", "--genesis", "genesis.json")
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
 
