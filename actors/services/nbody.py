@@ -202,7 +202,8 @@ def verify(
         after = states[checkpoint * count : (checkpoint + 1) * count]
         which = bodies_to_check(work, seed, checkpoint)
         again = _computed_again(work, before, masses, motion, which)
-        differ = (again.view(np.uint32) != after[which].view(np.uint32)).any(axis=1)
+        claimed = after[which].astype(np.float32)  # in the byte order of this machine
+        differ = (again.view(np.uint32) != claimed.view(np.uint32)).any(axis=1)
         return int(which[np.argmax(differ)]) if differ.any() else None
 
     with ThreadPoolExecutor(threads or 1, thread_name_prefix="verify") as executor:

@@ -1,5 +1,6 @@
 """The service nbody: states that every device agrees on, and judging them."""
 
+from hashlib import shake_256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from actors.backends.reference.nbody import leapfrog, reciprocal_square_root
 from actors.services.base import Accepted, Computed, Rejected, RejectionCode
 from actors.services.nbody import (
     bodies,
+    bodies_to_check,
     check_inputs,
     chunk_root,
     compute,
@@ -201,6 +203,18 @@ def test_a_wrong_body_is_found_as_often_as_the_bound_says(tmp_path: Path, work: 
     rejected = [verdict for verdict in verdicts if isinstance(verdict, Rejected)]
     assert least <= len(rejected) <= most
     assert {verdict.row for verdict in rejected} == {30 * work.slices}
+
+
+def test_bodies_are_drawn_as_the_protocol_says() -> None:
+    """64 of each step, from a stream of its own; all where they are few or several steps lie between checkpoints."""
+    for step in (0, 1, 59, 300):
+        stream = shake_256(b"assay:nbody:v1\0" + bytes.fromhex(SEED) + step.to_bytes(4, "little")).digest(8 * 500)
+        words = [int.from_bytes(stream[at : at + 8], "little") for at in range(0, len(stream), 8)]
+        drawn = list(dict.fromkeys(word % 100 for word in words if word < 2**64 - 2**64 % 100))[:64]
+        assert bodies_to_check(SLICED, SEED, step).tolist() == sorted(drawn)
+    few = replace(SLICED, bodies=SeededBodies(count=64, seed=SEED))
+    assert bodies_to_check(few, SEED, 1).tolist() == list(range(64))
+    assert bodies_to_check(WHOLE, SEED, 1).tolist() == list(range(20))
 
 
 @pytest.mark.parametrize("at", [0, 200, 399])
