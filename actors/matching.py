@@ -129,9 +129,8 @@ def why_unmatched(wanted: Wanted, miners: Mapping[str, Miner]) -> Waiting:
         if not passing:
             return Waiting(code=code, sentence=_SENTENCES[code](wanted, remaining))
         remaining = passing
-    number = len(remaining)
-    can = "1 miner can" if number == 1 else f"{number} miners can"
-    return Waiting(code="WAITING_FOR_COORDINATOR", sentence=f"{can} take it; a coordinator has yet to assign it.")
+    sentence = f"{_counted(remaining)} can take it; a coordinator has yet to assign it."
+    return Waiting(code="WAITING_FOR_COORDINATOR", sentence=sentence)
 
 
 def _passing(wanted: Wanted, miners: Iterable[Entry], test: _Test) -> list[Entry]:
@@ -194,21 +193,23 @@ _TESTS: Final[tuple[tuple[str, _Test], ...]] = (
 
 
 def _no_service(wanted: Wanted, miners: list[Entry]) -> str:
+    if len(miners) < 2:
+        return f"The only miner does not offer {service_of(wanted.work)}." if miners else "No miner has registered."
     return f"None of the {len(miners)} registered miners offers {service_of(wanted.work)}."
 
 
 def _all_excluded(wanted: Wanted, miners: list[Entry]) -> str:
-    tried = sum(address in wanted.excluded for address, _ in miners)
-    return (
-        f"{len(miners)} miners offer {service_of(wanted.work)}; {tried} of them have tried and failed, "
-        f"and the job names others than the remaining {len(miners) - tried}."
-        if tried < len(miners)
-        else f"All {tried} miners that offer {service_of(wanted.work)} have tried and failed."
-    )
+    tried, service = sum(address in wanted.excluded for address, _ in miners), service_of(wanted.work)
+    if tried < len(miners):
+        others = f"the job names others than the remaining {len(miners) - tried}"
+        return f"Of {_counted(miners)} with {service}, {tried} tried and failed, and {others}."
+    if tried == 1:
+        return f"The only miner that offers {service} has tried and failed."
+    return f"All {tried} miners that offer {service} have tried and failed."
 
 
 def _all_banned(_wanted: Wanted, miners: list[Entry]) -> str:
-    return f"The {len(miners)} miners that could do it are banned: they have given too many wrong results."
+    return f"Banned for too many wrong results: the {_counted(miners)} that could do it."
 
 
 def _no_bond(wanted: Wanted, miners: list[Entry]) -> str:
@@ -225,9 +226,21 @@ def _not_attested(wanted: Wanted, miners: list[Entry]) -> str:
     if refusal is None:
         raise AssertionError(f"miner {address} is attested and was turned down")
     return (
-        f"{code_of(refusal)}: of the {len(miners)} miners that could do it, the best has {found.score} points, grade "
-        f"{found.grade}, {found.memory_mib} MiB and {found.performance} giga-operations per second."
+        f"{code_of(refusal)}: of the {_counted(miners)} that could do it, the best has {found.score} points, grade "
+        f"{found.grade}, {found.memory_mib} MiB and {found.performance} giga-operations per second; asked for are "
+        f"{_asked_for(wanted)}."
     )
+
+
+def _asked_for(wanted: Wanted) -> str:
+    """What chain and job together ask of an attestation."""
+    trust, job = wanted.trust, wanted.requirement
+    points = 0 if isinstance(job.score, UnsetType) else job.score
+    memory = performance = 0
+    if not isinstance(trust, UnsetType):
+        points, memory, performance = max(points, trust.min_score), trust.min_memory_mib, trust.min_performance
+    grade = "" if isinstance(job.grade, UnsetType) else f"grade {job.grade}, "
+    return f"{points} points, {grade}{memory} MiB and {performance} giga-operations per second"
 
 
 def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
@@ -243,8 +256,12 @@ def _too_cheap(wanted: Wanted, miners: list[Entry]) -> str:
 def _all_busy(_wanted: Wanted, miners: list[Entry]) -> str:
     places = sum(miner.capacity for _, miner in miners)
     if places == 0:
-        return f"The {len(miners)} miners that could do it take no new jobs at present."
-    return f"The {len(miners)} miners that could do it have all of their {places} places taken."
+        return f"The {_counted(miners)} that could do it: no new jobs at present."
+    return f"The {_counted(miners)} that could do it: {places} of {places} places taken."
+
+
+def _counted(miners: list[Entry]) -> str:
+    return "1 miner" if len(miners) == 1 else f"{len(miners)} miners"
 
 
 _SENTENCES: Final[dict[str, Callable[[Wanted, list[Entry]], str]]] = {

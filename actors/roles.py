@@ -334,7 +334,7 @@ async def run_miner(host: Host, stop: asyncio.Event, registration: Registration,
             table.memory_mib * 2**20,
             table.threads,
         )
-        attester = _attester(host, table)
+        attester = attester_of(host, table)
         miner = Miner(host.key, host.genesis.chain, registration, worker, attester)
         speaking = Speaking(host.key, host.gas_price, QueriedLedger(host.bus, host.key.address))
         runtime = await Runtime.start(miner, store, host.bus, host.clock, speaking=speaking)
@@ -348,11 +348,16 @@ async def run_miner(host: Host, stop: asyncio.Event, registration: Registration,
                 attester.close()
 
 
-def _attester(host: Host, table: MinerTable) -> HostAttester | None:
+def attester_of(host: Host, table: MinerTable) -> HostAttester | None:
     """None where there are no exams, or nothing to attest. Raises as `_exam_judge`."""
     trust = host.genesis.parameters.trust
     processor = table.attest == "processor"
-    if isinstance(trust, UnsetType) or table.attest == "off" or not (processor or table.backend != "cpu"):
+    if isinstance(trust, UnsetType):
+        return None
+    if table.attest == "off" or not (processor or table.backend != "cpu"):
+        if trust.min_score > 0:
+            why = "attest is off" if table.attest == "off" else "the backend is cpu, so there is nothing to attest"
+            log.warning("this chain gives the miner no jobs", asked_points=trust.min_score, why=why)
         return None
 
     def backend(device: str | None) -> Backend:

@@ -105,7 +105,7 @@ def _show(output: Output, found: Explained, attestation: Attestation | None) -> 
         output.note(f"{gpu.gpu}: {gpu.score} points, grade {gpu.grade}")
         output.many(found.gpus, level_rows(gpu))
     if attestation is None:
-        output.note("This miner has claimed no GPUs; its score is 0.")
+        output.note("This miner has claimed no GPUs; its score is 0. `assay miner selftest` on its host says why.")
     terms, standing = found.terms, found.standing
     facts: dict[str, object] = {
         "score": f"{found.score} of 100, grade {found.grade}; the chain asks for {terms.min_score}",

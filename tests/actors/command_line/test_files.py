@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from actors.command_line import local
 from actors.command_line.context import Context, home, load_context, local_home, place_of, save_context
@@ -15,8 +16,9 @@ from actors.command_line.local import leave
 from actors.command_line.options import Network
 from actors.devnet import Devnet
 from actors.devnet_files import Files, Plan
+from actors.profiles import DEVNET, TESTNET
 from actors.readiness import VARIABLE, ReadinessListener, say_ready
-from actors.roles import ROLES, MinerTable, WalletTable
+from actors.roles import ROLES, MinerTable, WalletTable, attester_of
 from actors.settings import load_settings
 from actors.wallet_policy import load_policy
 from events.errors import BadInput
@@ -119,6 +121,23 @@ def test_a_section_is_read_before_the_network_is_asked(assay: Any, home: Path, s
     ended = assay("run", "miner", "--genesis", "genesis.json")
     assert (ended.code, ended.out) == (2, "")
     assert said in ended.err
+
+
+@pytest.mark.parametrize(
+    ("trust", "attest", "said"),
+    [
+        (TESTNET, "auto", ["the backend is cpu, so there is nothing to attest"]),
+        (TESTNET, "off", ["attest is off"]),
+        (DEVNET, "auto", []),
+        (msgspec.UNSET, "auto", []),
+    ],
+)
+def test_a_miner_that_a_chain_gives_no_jobs_says_so(trust: Any, attest: Any, said: list[str]) -> None:
+    """Where points are asked for and none can be had, the log of the miner names both."""
+    host: Any = SimpleNamespace(genesis=SimpleNamespace(parameters=SimpleNamespace(trust=trust)))
+    with capture_logs() as logged:
+        assert attester_of(host, MinerTable(attest=attest)) is None
+    assert [entry["why"] for entry in logged if entry["log_level"] == "warning"] == said
 
 
 async def test_a_process_says_when_it_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
