@@ -45,10 +45,14 @@ def moment(time_ms: int) -> str:
 
 
 def duration(milliseconds: int) -> str:
-    """A span for people: ``850 ms``, ``12.3 s``, ``4 min 5 s``."""
+    """A span for people: ``850 ms``, ``12.3 s``, ``4 min 5 s``, ``23 h 59 min``, ``6 d 1 h``."""
     if milliseconds < 1_000:
         return f"{milliseconds} ms"
     tenths = milliseconds // 100
     if tenths < 600:
         return f"{tenths // 10}.{tenths % 10} s"
-    return f"{tenths // 600} min {tenths % 600 // 10} s"
+    minutes = tenths // 600
+    if minutes < 60:
+        return f"{minutes} min {tenths % 600 // 10} s"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"

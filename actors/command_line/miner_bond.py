@@ -63,7 +63,7 @@ async def _say(
     output = Output(display)
     async with connect(network) as line:
         event = await unsigned(line, own_address(signer), record, consent, **fields)
-        facts: dict[str, object] = {"does": question.lower(), "fee": asy(fee_of(event))}
+        facts: dict[str, object] = {"does": question[0].lower() + question[1:], "fee": asy(fee_of(event))}
         if consent.dry_run:
             output.one({"dry_run": True, "event": event, "fee": fee_of(event)}, facts | {"sent": "no, --dry-run"})
             return

@@ -402,6 +402,12 @@ def test_amounts_and_times_for_people() -> None:
     ]
     assert moment(1_795_154_249_909) == "2026-11-20 05:57:29.909Z"
     assert [duration(ms) for ms in (999, 1_000, 59_999, 65_000)] == ["999 ms", "1.0 s", "59.9 s", "1 min 5 s"]
+    assert [duration(s * 1_000) for s in (3_599, 3_600, 86_399, 522_000)] == [
+        "59 min 59 s",
+        "1 h 0 min",
+        "23 h 59 min",
+        "6 d 1 h",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64])

@@ -136,7 +136,8 @@ def test_a_miner_is_explained_and_bonds(assay: Any, devnet: DevnetProcess) -> No
     assert "claimed no GPUs" in assay("miner", "explain", miner).err
     seed = next(entry["seed_file"] for entry in devnet.banner["accounts"] if entry["name"] == "miner-2")
     own = ("--seed-file", seed, "--yes")
-    assert assay("miner", "bond", "deposit", "5", *own).code == 0
+    deposited = assay("miner", "bond", "deposit", "5", *own)
+    assert (deposited.code, "lock 5 ASY in your bond" in deposited.out) == (0, True)
     assert assay("miner", "bond", "unlock", "2", *own).code == 0
     waiting = assay("miner", "bond", "withdraw", *own)
     assert waiting.code == 4
