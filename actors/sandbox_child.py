@@ -10,6 +10,7 @@ Both die with the process that started them: by the kernel's signal at the paren
 and by the end of stdin everywhere.
 """
 
+import contextlib
 import ctypes
 import errno
 import gc
@@ -173,6 +174,7 @@ def _exit_code(
             os.close(descriptor)
         _die_with(template)
         _show_to_its_user(1)  # as the kernel wants it of whoever maps users
+        _go_first()
         if inside is not None:
             _behind_namespaces(work, inside, readable, status_end, only)
         os.close(status_end)
@@ -343,6 +345,12 @@ def _show_to_its_user(shown: int) -> None:
     """Whether other processes of the same user may look into this one, by /proc or by tracing."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, shown, 0, 0, 0)
+
+
+def _go_first() -> None:
+    """Where the host runs out of memory, a job is ended before the miner and all else."""
+    with contextlib.suppress(OSError):  # there is no such thing but on Linux
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _read_line() -> bytes:

@@ -240,6 +240,19 @@ except MemoryError:
     assert 100 < found.said["mib"] <= MEMORY >> 20
 
 
+def test_a_job_goes_before_others_where_memory_is_short(walls: str, tmp_path: Path) -> None:
+    """The kernel is told so, by a number that a job cannot lower."""
+    code = """
+attempt("lower", lambda: Path("/proc/self/oom_score_adj").write_text("-1000"))
+said["score"] = Path("/proc/self/oom_score_adj").read_text()
+"""
+    found = attack(walls, tmp_path, code)
+    assert found.code == 0, found.errors
+    if "namespaces" in walls or os.getuid() != 0:
+        assert found.said == {"lower": found.said["lower"], "score": "1000\n"}
+        assert found.said["lower"] in ("OSError", "PermissionError")
+
+
 def test_an_endless_loop_ends(walls: str, tmp_path: Path) -> None:
     """Processor time runs out, also for one that ignores the signal."""
     code = """
