@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter, validators
 from msgspec import UNSET
@@ -18,6 +19,7 @@ from actors.command_line.options import DISPLAY, Display
 from actors.command_line.output import Output, asy, only_errors, styled
 from actors.devnet import Devnet
 from actors.devnet_files import BALANCES, CLIENT, WALLET, Plan
+from events.errors import BadInput
 from schemas.values import MICRO_PER_ASY
 
 Facts = dict[str, Any]
@@ -48,7 +50,10 @@ async def devnet(
 
 async def stay(network: Devnet, output: Output, value: Facts, facts: Facts) -> None:
     """Prints what a network is, tells what to do next with it, and returns at Ctrl-C."""
+    replaced = await running_here(network.url)
     context = enter(network)
+    if replaced is not None:
+        output.note(f"Commands in this directory find this network now, and {replaced.url} again after its end.")
     try:
         # Before anything is printed: who reads the banner may interrupt at once.
         with interrupted() as stop:
@@ -57,7 +62,24 @@ async def stay(network: Devnet, output: Output, value: Facts, facts: Facts) -> N
             await stop.wait()
         output.note("stopping")
     finally:
-        leave(context, network)
+        leave(context, network, None if replaced is None else await running_here(network.url, replaced))
+
+
+async def running_here(url: str, context: Context | None = None) -> Context | None:
+    """The context, that of this directory where none is given, if it is of another network whose server listens."""
+    if context is None:
+        with contextlib.suppress(BadInput):
+            context = load_context(local_home())
+    if context is None or not isinstance(context.url, str) or context.url == url:
+        return None
+    try:
+        server = urlsplit(context.url)
+        async with asyncio.timeout(1):
+            _, writer = await asyncio.open_connection(server.hostname, server.port)
+    except (OSError, ValueError):
+        return None
+    writer.close()
+    return context
 
 
 def enter(network: Devnet) -> Path:
@@ -74,13 +96,18 @@ def enter(network: Devnet) -> Path:
     )
 
 
-def leave(context: Path, network: Devnet) -> None:
-    """Removes the context of a network whose state is thrown away, unless another network has taken its place."""
+def leave(context: Path, network: Devnet, replaced: Context | None = None) -> None:
+    """Removes the context of a network whose state is thrown away, unless another network has taken its place. What it
+    ``replaced`` comes back."""
     if not network.thrown_away:
         return
     found = load_context(context.parent)
-    if found is not None and found.url == network.url:
+    if found is None or found.url != network.url:
+        return
+    if replaced is None:
         context.unlink(missing_ok=True)
+    else:
+        save_context(context.parent, replaced)
 
 
 @contextlib.contextmanager

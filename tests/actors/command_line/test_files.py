@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from actors.command_line import local
 from actors.command_line.context import Context, home, load_context, local_home, place_of, save_context
-from actors.command_line.local import leave
+from actors.command_line.local import leave, running_here
 from actors.command_line.options import Network
 from actors.devnet import Devnet
 from actors.devnet_files import Files, Plan
@@ -191,6 +191,22 @@ def test_a_devnet_removes_only_its_own_context(home: Path, thrown_away: bool, ur
     context = save_context(local_home(), Context(url="nats://one:1", chain="devnet"))
     leave(context, cast("Devnet", SimpleNamespace(thrown_away=thrown_away, url=url)))
     assert context.exists() == stays
+
+
+async def test_the_network_that_a_second_one_hid_is_found_again(home: Path) -> None:
+    """Of two networks in one directory the second is found; after its end, the first, if its server still listens."""
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    first = Context(url=f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}", chain="devnet")
+    second = cast("Devnet", SimpleNamespace(thrown_away=True, url="nats://two:2"))
+    save_context(local_home(), first)
+    assert await running_here(first.url) is None
+    assert await running_here(second.url) == first
+    context = save_context(local_home(), Context(url=second.url, chain="devnet"))
+    leave(context, second, await running_here(second.url, first))
+    assert load_context(local_home()) == first
+    server.close()
+    await server.wait_closed()
+    assert await running_here(second.url) is None
 
 
 @pytest.mark.parametrize(
