@@ -62,4 +62,6 @@ def check_files(work: Work, files: Mapping[str, Path]) -> None:
     except BadInput as error:
         names = " and ".join(map(str, files.values()))
         why = error.why if len(files) == 1 else f"{error.what}: {error.why}"
-        raise BadInput(f"{service_of(work)} cannot work on {names}", why=why, hint=error.hint, **error.data) from error
+        service = service_of(work)
+        hint = f"{error.hint} docs/services/{service}.md says what the files are."
+        raise BadInput(f"{service} cannot work on {names}", why=why, hint=hint.strip(), **error.data) from error
