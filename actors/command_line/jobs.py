@@ -130,7 +130,7 @@ async def watch(
 
 
 def finish(output: Output, ending: Ending) -> None:
-    """Prints the receipt. Raises JobUnsuccessful when there is none."""
+    """Prints the receipt, and how to come by the result. Raises JobUnsuccessful when there is none."""
     if ending.receipt is None:
         waiting = why_waiting(ending.job, {})
         raise JobUnsuccessful(
@@ -141,6 +141,8 @@ def finish(output: Output, ending: Ending) -> None:
             situation=situation_of(ending.job),
         )
     output.one(ending.receipt, receipt_facts(ending.receipt.receipt))
+    if output.is_for_people:
+        output.note(f"`assay job result {ending.id}` fetches the result.")
 
 
 async def why(job: JobId, /, *, network: Network = NETWORK, display: Display = DISPLAY) -> None:

@@ -70,6 +70,7 @@ def test_a_job_of_two_files_ends_with_its_receipt_and_the_right_result(assay: An
     assert "\x1b" not in ended.out + ended.err
     job = re.search(r"^job +([0-9a-f]{64})$", ended.out, re.MULTILINE)
     assert job is not None
+    assert ended.err.endswith(f"`assay job result {job[1]}` fetches the result.\n")
     assert assay("job", "result", job[1], "c.npy").code == 0
     assert np.array_equal(np.load("c.npy", allow_pickle=False), a.astype(np.int32) @ b.astype(np.int32))
 
