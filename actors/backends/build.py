@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from actors.backends.recipes import Capability, Kind, Recipe, fitting, ptx_of, recipe
+from actors.backends.recipes import Capability, Kind, Recipe, capability_of, fitting, ptx_of, recipe
 from events.errors import BadInput, DeviceUnavailable
 from schemas.values import Digest
 
@@ -75,8 +75,8 @@ def build(
 ) -> list[Module]:
     """Compile the files into ``output``: machine code, and PTX for devices that are yet to come.
 
-    Each is built for what its head names, or for the ``architectures`` given; of those, for what this nvcc knows.
-    Raises `DeviceUnavailable` where there is no nvcc, and `BadInput` where it refuses.
+    Each is built for those that its head names and this nvcc knows, or for those of the ``architectures`` given that
+    it can run on. Raises `DeviceUnavailable` where there is no nvcc, and `BadInput` where it refuses.
     """
     found = nvcc or compiler()
     if found is None:
@@ -86,16 +86,28 @@ def build(
             hint="Install the CUDA toolkit, or run `assay kernels build` on a machine that has it and copy its output.",
         )
     known = _known(found)
+    for name in architectures:
+        # nvcc lists sm_90 and means sm_90a too.
+        if name.removesuffix("a") not in known:
+            listed = ", ".join(sorted(known, key=lambda word: (len(word), word)))
+            raise BadInput(f"nvcc does not compile for {name}", hint=f"It knows {listed}; newer CUDA toolkits know more.")
     output.mkdir(parents=True, exist_ok=True)
     built: list[Module] = []
     for file in files:
         its = recipe(file)
-        # nvcc lists sm_90 and means sm_90a too.
-        wanted = [name for name in (architectures or its.architectures) if name.removesuffix("a") in known]
+        asked = [name for name in architectures if _can_run_on(its, name)] if architectures else its.architectures
+        wanted = [name for name in asked if name.removesuffix("a") in known]
         built += [_compile(found, its, name, "cubin", output) for name in wanted]
         built += [_compile(found, its, name, "ptx", output) for name in ptx_of(wanted)]
     _add_to_manifest(output, _version(found), built)
     return built
+
+
+def _can_run_on(its: Recipe, architecture: str) -> bool:
+    """What is written for one generation runs on later ones; what is written for an ``a``, on that alone."""
+    return architecture in its.architectures or any(
+        not own.endswith("a") and capability_of(own) <= capability_of(architecture) for own in its.architectures
+    )
 
 
 def load(file: str, capability: Capability, directory: Path | None = None) -> bytes:

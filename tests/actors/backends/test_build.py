@@ -10,6 +10,7 @@ from actors.backends import build as builder
 from actors.backends.build import (
     MANIFEST,
     Manifest,
+    Module,
     build,
     cache_directory,
     compiler,
@@ -18,7 +19,7 @@ from actors.backends.build import (
     read_manifest,
 )
 from actors.backends.prepare import prepare
-from actors.backends.recipes import files, fitting, parse, recipe
+from actors.backends.recipes import Kind, Recipe, files, fitting, parse, recipe
 from events.errors import BadInput, DeviceUnavailable
 
 needs_nvcc = pytest.mark.skipif(compiler() is None, reason="needs nvcc: install the CUDA toolkit")
@@ -81,6 +82,38 @@ def test_built_kernels_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / MANIFEST).write_bytes(msgspec.json.encode(Manifest(compiler="13.0", modules=tuple(stale))))
     with pytest.raises(DeviceUnavailable, match="pack"):
         load("pack", (8, 0), tmp_path)
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("sm_80", []), ("sm_90", []), ("sm_90a", ["sm_90a"])])
+def test_a_file_is_built_only_for_what_it_can_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, expected: list[str]
+) -> None:
+    """Asked for the architecture of one's own card, the files of other cards are passed over."""
+    compiled: list[str] = []
+
+    def compile_one(_nvcc: str, its: Recipe, architecture: str, kind: Kind, _output: Path) -> Module:
+        compiled.append(architecture)
+        return Module(
+            file=its.file,
+            architecture=architecture,
+            kind=kind,
+            name="",
+            size=0,
+            digest="0" * 64,
+            source=its.digest,
+        )
+
+    monkeypatch.setattr(builder, "_compile", compile_one)
+    monkeypatch.setattr(builder, "_known", lambda _nvcc: frozenset({"sm_75", "sm_80", "sm_90"}))
+    monkeypatch.setattr(builder, "_version", lambda _nvcc: "13.0")
+    build(["matmul_wgmma"], tmp_path, [asked], nvcc="nvcc")
+    assert compiled == expected
+    compiled.clear()
+    build(["matmul_mma"], tmp_path, ["sm_75", "sm_80"], nvcc="nvcc")
+    assert compiled == ["sm_80", "sm_80"]
+    with pytest.raises(BadInput, match="sm_999") as caught:
+        build(["pack"], tmp_path, ["sm_999"], nvcc="nvcc")
+    assert "sm_75, sm_80, sm_90" in caught.value.hint
 
 
 def test_no_compiler_is_an_error_that_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
