@@ -90,7 +90,9 @@ def build(
         # nvcc lists sm_90 and means sm_90a too.
         if name.removesuffix("a") not in known:
             listed = ", ".join(sorted(known, key=lambda word: (len(word), word)))
-            raise BadInput(f"nvcc does not compile for {name}", hint=f"It knows {listed}; newer CUDA toolkits know more.")
+            raise BadInput(
+                f"nvcc does not compile for {name}", hint=f"It knows {listed}; newer CUDA toolkits know more."
+            )
     output.mkdir(parents=True, exist_ok=True)
     built: list[Module] = []
     for file in files:
