@@ -18,7 +18,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench sim mutations fuzz tamper exactness coverage lock install clean gpu-check
+.PHONY: help demo test lint format bench faults sim mutations fuzz tamper exactness coverage lock install clean gpu-check
 
 help: ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
