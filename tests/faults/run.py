@@ -40,6 +40,7 @@ OUTPUT = Path("build/faults.json")
 EVERY_S = 5.0
 SENDERS = 32
 RATE = 1_000.0
+SHORT_RATE = 300.0
 CALM_S = 60.0
 # Longer than any job may live.
 JOBS_S = 180.0
@@ -138,6 +139,15 @@ async def jobs_ended(bus: JetStreamBus, pulse: Pulse) -> None:
             if not any(jobs.get(name) for name in ("open", "assigned", "committed", "revealed")):
                 return
         await asyncio.sleep(0.2)
+
+
+async def two_deaths(menu: Menu, pulse: Pulse) -> None:
+    """Of the server that leads the log, and of a proposer; each time the network recovers, however long that takes."""
+    for death in (menu.bring_about("kill -9 of the log's leader"), menu.kill_actor("proposer-1")):
+        mended_s = (await death).mended_s
+        async with asyncio.timeout(CALM_S):
+            while pulse.last_heard_s() < mended_s:  # noqa: ASYNC110  it is told by another process
+                await asyncio.sleep(0.05)
 
 
 async def run(
@@ -256,14 +266,18 @@ def main() -> int:
     arguments.add_argument("--seconds", type=float, default=300.0)
     arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--rate", type=float, default=RATE)
+    arguments.add_argument("--short", action="store_true", help="two kills -9 and no more, for a machine that is busy")
     arguments.add_argument("--directory", type=Path, help="kept; without it all files are thrown away")
     chosen = arguments.parse_args()
     quiet()
     with contextlib.ExitStack() as stack:
         directory = chosen.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-faults-")))
         directory.mkdir(parents=True, exist_ok=True)
-        trouble = partial(storm, seconds=chosen.seconds)
-        report = uvloop.run(run(directory, trouble, chosen.seed, chosen.rate))
+        if chosen.short:
+            work = run(directory, two_deaths, chosen.seed, SHORT_RATE, CALM_S)
+        else:
+            work = run(directory, partial(storm, seconds=chosen.seconds), chosen.seed, chosen.rate)
+        report = uvloop.run(work)
     show(report)
     OUTPUT.parent.mkdir(exist_ok=True)
     OUTPUT.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1))
