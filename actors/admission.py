@@ -43,9 +43,9 @@ class Admission:
         # The digests of envelopes whose signature holds, by event id, as long as they wait.
         self._digests: dict[str, str] = {}
         self._verified: set[str] = set()
-        # Of each event that waits: the newest token of each of its messages, told apart by the server's stamp. Should
-        # two have the same stamp, the place of one is freed when it comes again.
-        self._tokens: dict[str, dict[int, str]] = {}
+        # Of each event that waits: the server's stamp of its oldest message, and that one's newest token. Should two
+        # have the same stamp, the place of one is freed when it comes again.
+        self._tokens: dict[str, tuple[int, str]] = {}
         self._free: list[str] = []
         # Ids of events in the latest blocks: what of them is still in the inbox has reached its aim.
         self._recent: dict[str, None] = {}
@@ -108,7 +108,7 @@ class Admission:
         if signed.event.sender != message.owner:
             refusal = WrongSubject(subject=message.owner, sender=signed.event.sender)
         elif signed.id in self.mempool:
-            self._tokens[signed.id][message.time_ns] = message.token
+            self._note_copy(signed.id, message)
             return None
         elif signed.id not in self._recent:
             refusal = self.mempool.hopeless(signed.event)
@@ -130,7 +130,7 @@ class Admission:
 
     async def _add(self, message: InboxMessage, signed: SignedEvent) -> bool:
         if signed.id in self._tokens:
-            self._tokens[signed.id][message.time_ns] = message.token
+            self._note_copy(signed.id, message)
             return False
         if signed.id in self._recent:  # a block was quicker than the check of the signature
             self._free.append(message.token)
@@ -141,12 +141,22 @@ class Admission:
             self._free.append(message.token)
             return False
         envelope_digest = digest(signed.raw)
-        self._tokens[signed.id] = {message.time_ns: message.token}
+        self._tokens[signed.id] = (message.time_ns, message.token)
         self._digests[signed.id] = envelope_digest
         self._verified.add(envelope_digest)
         for gone in yielded:
             await self.turn_away(gone, self.mempool.reason_to_yield(gone, signed))
         return True
+
+    def _note_copy(self, event_id: str, message: InboxMessage) -> None:
+        """Of an event that waits: the oldest message keeps its place, which is the same one for every validator."""
+        time_ns, token = self._tokens[event_id]
+        if message.time_ns > time_ns:
+            self._free.append(message.token)
+            return
+        if message.time_ns < time_ns:
+            self._free.append(token)
+        self._tokens[event_id] = (message.time_ns, message.token)
 
     async def turn_away(self, signed: SignedEvent, refusal: Refusal) -> None:
         """An event that waited will not get into a block."""
@@ -181,7 +191,8 @@ class Admission:
             await self.turn_away(signed, refusal)
 
     def _forget(self, event_id: str) -> None:
-        self._free += self._tokens.pop(event_id, {}).values()
+        if event_id in self._tokens:
+            self._free.append(self._tokens.pop(event_id)[1])
         self._verified.discard(self._digests.pop(event_id, ""))
 
     async def free_places(self) -> None:

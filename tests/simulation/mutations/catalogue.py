@@ -199,8 +199,8 @@ MUTATIONS = (
         where="actors.admission:Admission._add",
         changes=(
             (
-                "self._tokens[signed.id] = {message.time_ns: message.token}",
-                "self._tokens[signed.id] = {}\n        self._free.append(message.token)",
+                "self._tokens[signed.id] = (message.time_ns, message.token)",
+                "self._tokens[signed.id] = (message.time_ns, message.token)\n        self._free.append(message.token)",
             ),
         ),
         seed=0,
