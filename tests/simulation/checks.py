@@ -265,7 +265,8 @@ def _check_acknowledged(world: World) -> None:
     for name, (data, since_ms) in world.acknowledged.items():
         if name in world.books.places or name in world.refused:
             continue
-        if world.loop.now_ms() - since_ms > world.limits.inbox_age_s * 1_000 or since_ms <= world.lost_mail_ms:
+        waited_ms = world.loop.now_ms() - world.sent[name]
+        if waited_ms > world.limits.inbox_age_s * 1_000 or since_ms <= world.lost_mail_ms:
             continue  # expired, or lost with the end of the inboxes
         body = json.loads(data)["body"]
         sender, nonce = body["sender"], body["nonce"]

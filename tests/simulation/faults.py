@@ -251,8 +251,10 @@ class UnreliableBus(SimulatedBus):
         return _SlowReader(await super().read_feed(address, after), self)
 
     async def submit(self, owner: str, data: bytes) -> None:
+        name = sha256(data[len(_HEAD) : -_TAIL]).hexdigest()
+        self._heard(name, "sent", data)
         await super().submit(owner, data)
-        self._heard(sha256(data[len(_HEAD) : -_TAIL]).hexdigest(), "acknowledged", data)
+        self._heard(name, "acknowledged", data)
 
     async def publish_live(self, owner: str, topic: str, data: bytes) -> None:
         self._tell("live", self.name, owner[:8], topic, data[:200])

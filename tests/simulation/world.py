@@ -132,6 +132,8 @@ class World:
         # Names of the hosts whose processes may crash.
         self.mortal: list[str] = []
         self.nodes: dict[str, Node] = {}
+        # When each event was sent first: it waits in its oldest copy, which may be one whose answer was lost.
+        self.sent: dict[str, int] = {}
         self.acknowledged: dict[str, tuple[bytes, int]] = {}
         self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
@@ -184,11 +186,13 @@ class World:
             self.violate("errors", f"{name} logged: {line} {found!r}")
 
     def heard(self, name: str, fate: str, data: bytes) -> None:
-        """An event was acknowledged, or refused with a reason (``name`` is its id), or a process said a vote (its
+        """An event was sent, acknowledged, or refused with a reason (``name`` is its id), or a process said a vote (its
         name)."""
         if fate == "vote":
             vote = json.loads(data)["vote"]
             self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
+        elif fate == "sent":
+            self.sent.setdefault(name, self.loop.now_ms())
         elif fate == "acknowledged":
             self.acknowledged[name] = (data, self.loop.now_ms())
         else:
