@@ -141,16 +141,6 @@ async def test_jobs_follow_each_other_in_processes_of_their_own(sandbox: Sandbox
     assert process_id(sandbox) == before
 
 
-async def test_warm_job_takes_milliseconds(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The quickest of twenty tiny jobs takes less than 50 ms; loading an interpreter takes several times that."""
-    times = []
-    for _ in range(20):
-        begin = time.perf_counter()
-        await run_tiny(sandbox, tmp_path)
-        times.append(time.perf_counter() - begin)
-    assert min(times) < 0.05
-
-
 async def test_two_places_run_two_jobs_at_once(tmp_path: Path) -> None:
     """With two places a tiny job ends while a long one runs; with one place it has to wait."""
     (tmp_path / "long").mkdir()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import exam
 import limits
+import moments
 import network
 import uvloop
 from rows import results, show, write
@@ -19,7 +20,8 @@ OUTPUT = Path("build/bench.json")
 
 async def main() -> None:
     """Measures, prints, writes."""
-    found = results([*await limits.measure(), *await asyncio.to_thread(exam.measure), *await network.measure()])
+    rows = [*await limits.measure(), *await asyncio.to_thread(exam.measure), *await moments.measure()]
+    found = results([*rows, *await network.measure()])
     show(found)
     await asyncio.to_thread(write, found, OUTPUT)
     print(f"written to {OUTPUT}")

@@ -4,7 +4,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -72,22 +71,18 @@ def test_the_overview_names_every_verb(assay: Any, words: tuple[str, ...]) -> No
     assert "130 interrupted" in ended.out
 
 
-def test_the_overview_comes_at_once() -> None:
-    """The overview needs under 150 ms, since nothing heavy is imported for it."""
-    took = []
-    for _ in range(5):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-X", "importtime", "-m", "actors.command_line", "--help"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        took.append(time.perf_counter() - began)
+def test_the_overview_loads_nothing_heavy() -> None:
+    """The overview comes at once: no library is imported for it."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "actors.command_line", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    assert "actors.command_line" in imported
     assert not {"cyclopts", "rich", "nats", "numpy", "msgspec"} & set(imported)
-    assert min(took) < 0.15
 
 
 @pytest.mark.parametrize("words", [("job", "submit"), *all_functions()], ids=" ".join)
