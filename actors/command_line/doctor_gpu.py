@@ -3,11 +3,11 @@ backends. Each is asked, never guessed; a host without a GPU is well, for the CP
 
 import importlib.util
 import os
-import shutil
 from typing import Final, Literal
 
 from actors.attestation import files
 from actors.attestation.probe import HostProbe, Places, probe
+from actors.backends import build
 from actors.command_line.doctor_network import Finding
 
 _NO_GPU: Final = "The CPU backend works without. For a GPU install NVIDIA's driver, and in a container use its runtime."
@@ -66,11 +66,11 @@ def _backends(found: HostProbe) -> list[Finding]:
         pycuda = Finding(check="backend pycuda", result="ok", finding="PyCUDA is installed, there is no GPU")
     else:
         pycuda = Finding(check="backend pycuda", result="ok", finding="PyCUDA is installed")
-    nvcc = shutil.which("nvcc")
+    nvcc = build.compiler()
     compiler = Finding(
         check="nvcc",
         result="ok" if nvcc else worse,
-        finding=nvcc or "not on PATH",
+        finding=nvcc or "neither on PATH nor in /usr/local/cuda",
         fix=""
         if nvcc or not has_card
         else "Install the CUDA toolkit, or load kernels built with `assay kernels build`.",

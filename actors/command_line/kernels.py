@@ -24,7 +24,7 @@ def build(
     manifest with the digests of sources and results."""
     from actors.backends.build import build as compile_kernels
     from actors.backends.build import cache_directory
-    from actors.backends.recipes import capability_of, files
+    from actors.backends.recipes import capability_of, files, recipe
     from events.errors import BadInput
 
     for name in arch:
@@ -32,6 +32,8 @@ def build(
             raise BadInput(f"{name!r} is no architecture", hint="Write sm_75, sm_80, sm_90a …")
         capability_of(name)
     folder = directory or cache_directory()
+    wanted = files()
+    modules = compile_kernels(wanted, folder, arch)
     rows = [
         {
             "file": str(folder / module.name),
@@ -40,6 +42,12 @@ def build(
             "bytes": module.size,
             "digest": module.digest,
         }
-        for module in compile_kernels(files(), folder, arch)
+        for module in modules
     ]
-    Output(display).many(rows, rows)
+    output = Output(display)
+    output.many(rows, rows)
+    built = {module.file for module in modules}
+    for name in wanted:
+        if name not in built:
+            needs = " or ".join(recipe(name).architectures)
+            output.note(f"{name} is not built: it runs on {needs} alone, which --arch does not name")

@@ -31,3 +31,15 @@ def test_what_is_built_is_listed(
         assert (tmp_path / module.name).stat().st_size == module.size
     kinds = [(module.architecture, module.kind) for module in read_manifest(tmp_path).modules]
     assert sorted(kinds) == [("sm_75", "cubin"), ("sm_75", "ptx"), ("sm_90a", "cubin")]
+
+
+@pytest.mark.skipif(compiler() is None, reason="needs nvcc: install the CUDA toolkit")
+def test_what_no_architecture_fits_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A kernel written for sm_90a alone is not built for sm_90; the command says so."""
+    monkeypatch.setattr(recipes, "files", lambda: ("pack", "matmul_wgmma"))
+    assert run(["kernels", "build", "--arch", "sm_90", "--directory", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "matmul_wgmma is not built: it runs on sm_90a alone" in said.err
+    assert {module.file for module in read_manifest(tmp_path).modules} == {"pack"}
