@@ -1,6 +1,7 @@
 """The coordinator's effects in exams: fetching what miners have opened, and the verdict on it.
 
-A verdict depends on the log, the blobs and the lists alone; `actors.attestation.judge` makes it.
+A verdict depends on the log, the blobs and the lists alone; `actors.attestation.judge` makes it, and `assay verify
+exam` repeats it.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct, UnsetType
 
 from actors.attestation.exam_check import ExamSetup
 from actors.attestation.judge import Exam, Submission, judge
@@ -20,7 +21,6 @@ from actors.fetching import fetch, host_faults
 from bus.port import Bus
 from events.errors import BlobMismatch, BlobUnavailable
 from projections.exams import spot_number
-from schemas.attestation import ExamOpening
 from schemas.state import Attestation, Examination
 
 OPENING_TIMEOUT_MS: Final = 10_000
@@ -38,10 +38,15 @@ class BlockFacts(Struct, frozen=True):
     time_ms: int
 
 
-class BlobExamJudge:
-    """Judges with the blobs that ``bus`` has and by ``lists``. ``block`` reads the facts of a final block."""
+# Reads the facts of a final block by its height; a blob by its digest, None where it is not to be had.
+Block = Callable[[int], Awaitable[BlockFacts]]
+Read = Callable[[str], Awaitable[bytes | None]]
 
-    def __init__(self, bus: Bus, directory: Path, block: Callable[[int], Awaitable[BlockFacts]], lists: Lists) -> None:
+
+class BlobExamJudge:
+    """Judges with the blobs that ``bus`` has and by ``lists``."""
+
+    def __init__(self, bus: Bus, directory: Path, block: Block, lists: Lists) -> None:
         self._bus = bus
         self._directory = directory
         self._block = block
@@ -58,16 +63,11 @@ class BlobExamJudge:
         with host_faults("the judging of an exam"):
             try:
                 place.mkdir(parents=True, exist_ok=True)
-                submissions = await self._submissions(miner, examination, place)
+                submissions = await submissions_of(examination, partial(self._read, miner, place))
             finally:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-        exam = Exam(
-            id=examination.exam,
-            seed=(await self._block(examination.opened_height)).hash,
-            shape=examination.shape,
-            challenge=await self._challenge(examination),
-        )
-        fresh = await self._is_fresh(attestation)
+        exam = await exam_of(examination, self._block)
+        fresh = await is_fresh(attestation, self._block)
         async with self._one:
             setup = await asyncio.to_thread(self._set_up, exam)
             look = partial(judge, miner, exam, setup, attestation.evidence, submissions, self._lists, fresh=fresh)
@@ -84,32 +84,7 @@ class BlobExamJudge:
             setup = self._setup = ExamSetup(exam.seed, shape.inner, shape.columns)
         return setup
 
-    async def _challenge(self, examination: Examination) -> str:
-        if isinstance(examination.commitment, UnsetType):
-            return _UNKNOWN
-        return (await self._block(examination.commitment.committed_height)).hash
-
-    async def _submissions(self, miner: str, examination: Examination, place: Path) -> dict[str, Submission]:
-        """By GPU, what was answered, with what was opened of it."""
-        commitment = examination.commitment
-        if isinstance(commitment, UnsetType):
-            return {}
-        if isinstance(examination.openings, UnsetType):
-            return {answer.gpu: Submission(answer=answer, late=True) for answer in commitment.answers}
-        openings = {opening.gpu: opening for opening in examination.openings}
-        found = {}
-        for answer in commitment.answers:
-            opening = openings.get(answer.gpu)
-            if opening is not None:
-                rows = await self._read(miner, opening.rows, place)
-                fill = await self._fill(miner, opening, place)
-                found[answer.gpu] = Submission(answer=answer, opening=rows, fill_opening=fill)
-        return found
-
-    async def _fill(self, miner: str, opening: ExamOpening, place: Path) -> bytes | None:
-        return None if opening.fill is UNSET else await self._read(miner, opening.fill, place)
-
-    async def _read(self, miner: str, digest: str, place: Path) -> bytes | None:
+    async def _read(self, miner: str, place: Path, digest: str) -> bytes | None:
         """The blob; None where it is not to be had. One that no opening can be is cut."""
         path = place / digest
         try:
@@ -118,13 +93,42 @@ class BlobExamJudge:
             return None
         return b"" if path.stat().st_size > MAX_OPENING_BYTES else await asyncio.to_thread(path.read_bytes)
 
-    async def _is_fresh(self, attestation: Attestation) -> bool:
-        evidence = attestation.evidence
-        if evidence.height >= attestation.claimed_height:
-            return False
-        named = await self._block(evidence.height)
-        young = (
-            attestation.claimed_height - evidence.height <= FRESH_BLOCKS
-            or attestation.claimed_ms - named.time_ms <= FRESH_MS
-        )
-        return named.hash == evidence.block and young
+
+async def exam_of(examination: Examination, block: Block) -> Exam:
+    """What the log says of the exam that a miner is in."""
+    challenge = _UNKNOWN
+    if not isinstance(examination.commitment, UnsetType):
+        challenge = (await block(examination.commitment.committed_height)).hash
+    seed = (await block(examination.opened_height)).hash
+    return Exam(id=examination.exam, seed=seed, shape=examination.shape, challenge=challenge)
+
+
+async def submissions_of(examination: Examination, read: Read) -> dict[str, Submission]:
+    """By GPU, what was answered, with what was opened of it."""
+    commitment = examination.commitment
+    if isinstance(commitment, UnsetType):
+        return {}
+    if isinstance(examination.openings, UnsetType):
+        return {answer.gpu: Submission(answer=answer, late=True) for answer in commitment.answers}
+    openings = {opening.gpu: opening for opening in examination.openings}
+    found = {}
+    for answer in commitment.answers:
+        opening = openings.get(answer.gpu)
+        if opening is not None:
+            rows = await read(opening.rows)
+            fill = None if isinstance(opening.fill, UnsetType) else await read(opening.fill)
+            found[answer.gpu] = Submission(answer=answer, opening=rows, fill_opening=fill)
+    return found
+
+
+async def is_fresh(attestation: Attestation, block: Block) -> bool:
+    """Whether the evidence names a block of this chain that was young when it was claimed."""
+    evidence = attestation.evidence
+    if evidence.height >= attestation.claimed_height:
+        return False
+    named = await block(evidence.height)
+    young = (
+        attestation.claimed_height - evidence.height <= FRESH_BLOCKS
+        or attestation.claimed_ms - named.time_ms <= FRESH_MS
+    )
+    return named.hash == evidence.block and young

@@ -7,19 +7,20 @@ work, the blobs and the challenge alone, so `assay verify job` repeats it.
 import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from actors.coordinator import InputsChecked, Judged
 from actors.fetching import abandoned, fetch, host_faults
-from actors.services.base import Accepted, RejectionCode, Verdict
 from actors.services.registry import service_for, verify
+from actors.verdict import BAD_INPUT, Verify, finding_on, impossible_size
 from bus.port import Bus
 from events.errors import BadInput, BlobMismatch, BlobUnavailable
 from projections.receipts import challenge_seed
-from schemas.services import Work, blobs_of
+from schemas.services import blobs_of
 from schemas.state import Job, Revealed, situation_of
 
 INPUT_TIMEOUT_MS: Final = 20_000
@@ -27,11 +28,6 @@ RESULT_TIMEOUT_MS: Final = 10_000
 VERDICTS_AT_ONCE: Final = 2
 READINGS_AT_ONCE: Final = 2
 KEPT_BYTES: Final = 4 * 2**30
-
-# Of the work, its blobs by digest, the result's file, the committed root and the challenge's seed.
-Verify = Callable[[Work, Mapping[str, Path], Path, str, str], Verdict]
-
-_MALFORMED: Final = (RejectionCode.MALFORMED, RejectionCode.TYPE, RejectionCode.SHAPE)
 
 
 class BlobExaminer:
@@ -68,7 +64,7 @@ class BlobExaminer:
                 async with self._readings:
                     await asyncio.to_thread(service_for(job.work).check_inputs, job.work, blobs)
             except (BadInput, BlobMismatch):
-                return InputsChecked(job_id, "BAD_INPUT")
+                return InputsChecked(job_id, BAD_INPUT)
         return InputsChecked(job_id)
 
     async def judge(self, job_id: str, job: Job) -> Judged:
@@ -85,28 +81,21 @@ class BlobExaminer:
     async def _judge(self, job_id: str, job: Job, revealed: Revealed) -> str:
         """The reason why the result is no good, or nothing."""
         commitment = revealed.commitment
-        if commitment.size not in service_for(job.work).result_sizes(job.work):
-            return "RESULT_MALFORMED"
+        if (impossible := impossible_size(job.work, commitment.size)) is not None:
+            return impossible.reason
         try:
             blobs = await self._inputs(job_id, job)
         except BlobMismatch:
-            return "BAD_INPUT"
+            return BAD_INPUT
         result = self._place(job_id) / commitment.result
         try:
             await fetch(self._bus, revealed.assignment.miner, commitment.result, result, RESULT_TIMEOUT_MS)
         except (BlobUnavailable, BlobMismatch):
             return "RESULT_UNAVAILABLE"
-        if result.stat().st_size != commitment.size:
-            return "RESULT_MALFORMED"
         seed = challenge_seed(await self._block_hash(commitment.committed_height), job_id).hex()
+        look = partial(finding_on, job.work, blobs, result, commitment, seed, self._verdict)
         async with self._verdicts:
-            try:
-                verdict = await asyncio.to_thread(self._verdict, job.work, blobs, result, commitment.root, seed)
-            except BadInput:
-                return "BAD_INPUT"
-        if isinstance(verdict, Accepted):
-            return ""
-        return "RESULT_MALFORMED" if verdict.code in _MALFORMED else "RESULT_WRONG"
+            return (await asyncio.to_thread(look)).reason
 
     async def forget(self, job_id: str) -> None:
         """Removes the job's files."""
