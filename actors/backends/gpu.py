@@ -4,7 +4,7 @@ PyCUDA is one (`actors.backends.pycuda`); the tests have another, which compiles
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,22 @@ from msgspec import Struct
 Extent: TypeAlias = tuple[int, int, int]
 # What a kernel is given: a buffer, or a scalar with the width that the kernel declares.
 Argument: TypeAlias = "Buffer | np.generic"
+
+
+# What a driver packs, by NumPy's letters: integers of all widths, float32, float64.
+_PACKED: Final = frozenset("bBhHiIlLqQfd")
+
+
+def packable(scalar: np.generic) -> np.generic:
+    """A scalar as drivers' bindings take it: PyCUDA has no half, so a float16 goes as the word of its bits.
+
+    Raises `AssertionError` for what no kernel of ours is given: truth values, complex numbers, text.
+    """
+    if isinstance(scalar, np.float16):
+        return scalar.view(np.uint16)
+    if scalar.dtype.char not in _PACKED:
+        raise AssertionError(f"{scalar!r} cannot be given to a kernel")
+    return scalar
 
 
 class Buffer(Protocol):

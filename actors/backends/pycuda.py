@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from actors.backends.base import DeviceFault
 from actors.backends.build import load
-from actors.backends.gpu import Argument, Buffer, Extent, Properties
+from actors.backends.gpu import Argument, Buffer, Extent, Properties, packable
 from events.errors import DeviceUnavailable
 
 # More dynamic shared memory than this has to be asked for.
@@ -115,7 +115,7 @@ class PyCudaGpu:
         """See `actors.backends.gpu.Gpu.launch`. Raises `DeviceUnavailable` where the kernel is not compiled."""
         if shared_bytes > self._shared_bytes:
             raise AssertionError(f"{kernel} needs {shared_bytes} bytes of shared memory, not {self._shared_bytes}")
-        given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
+        given = list(map(_given, arguments))
         with self._current():
             function = self._function(file, kernel)
             if shared_bytes > _DEFAULT_SHARED_BYTES:
@@ -133,7 +133,7 @@ class PyCudaGpu:
         shared_bytes: int = 0,
     ) -> None:
         """See `actors.backends.gpu.Gpu.launch_code`."""
-        given = [argument if isinstance(argument, np.generic) else _own(argument).allocation for argument in arguments]
+        given = list(map(_given, arguments))
         with self._current():
             function = self._driver.module_from_buffer(code).get_function(kernel)
             function(*given, grid=grid, block=block, shared=shared_bytes)
@@ -258,6 +258,11 @@ def _load_libraries() -> None:
         for library in sorted(Path(folder).glob("*/lib/libcurand.so.*")):
             with suppress(OSError):
                 ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+def _given(argument: Argument) -> Any:
+    """What PyCUDA takes for it."""
+    return packable(argument) if isinstance(argument, np.generic) else _own(argument).allocation
 
 
 def _own(buffer: Any) -> PyCudaBuffer:

@@ -1,5 +1,6 @@
 """`PyCudaGpu` on a stand-in for PyCUDA's driver module, which keeps memory and notes what it is asked for."""
 
+import struct
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ class Driver:
 
     def __init__(self) -> None:
         self.depth, self.free_bytes, self.said, self.broken = 0, 1_000, [], False
+        self.numbers: list[np.generic] = []
         self.MemoryError = self.OutOfMemory
         driver = self
 
@@ -95,6 +97,13 @@ class Driver:
         self.said.append(f"module of {len(code)} bytes")
 
         def function(*arguments: Any, **options: Any) -> None:
+            # PyCUDA packs numbers by the letters of their types, and its own table of them has no half.
+            for number in (argument for argument in arguments if isinstance(argument, np.generic)):
+                if not isinstance(number, np.number):
+                    raise TypeError("invalid type on parameter")
+                if number.dtype.char not in "bBhHiIlLqQfdFD":
+                    raise struct.error("bad char in struct format")
+            self.numbers = [argument for argument in arguments if isinstance(argument, np.generic)]
             self.said.append((len(arguments), options))
 
         function.set_attribute = lambda which, value: self.said.append((which, value))  # type: ignore[attr-defined]
@@ -171,6 +180,27 @@ def test_kernels_are_loaded_once_and_launched(driver: Driver, tmp_path: Path) ->
         gpu.launch("sort", "radix_scan", (2, 1, 1), (64, 1, 1), buffer, shared_bytes=200_000)
     with pytest.raises(AssertionError, match="not a buffer"):
         gpu.launch("sort", "radix_scan", (2, 1, 1), (64, 1, 1), b"bytes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ours_or_not", [True, False])
+def test_halves_are_given_as_their_bits(driver: Driver, ours_or_not: bool) -> None:
+    """PyCUDA cannot pack a float16; what no kernel takes is refused before it reaches the driver."""
+    gpu = PyCudaGpu()
+
+    def launch(number: np.generic) -> None:
+        if ours_or_not:
+            gpu.launch("sort", "radix_scan", (1, 1, 1), (1, 1, 1), number)
+        else:
+            gpu.launch_code(b"code", "entry", (1, 1, 1), (1, 1, 1), number)
+
+    launch(np.float16(-1.5))
+    assert [(number.dtype.char, int(number)) for number in driver.numbers] == [("H", 0xBE00)]
+    for number in (np.int8(-1), np.uint16(2), np.int64(-(2**40)), np.uint64(2**60), np.float32(0.5), np.float64(0.5)):
+        launch(number)
+        assert driver.numbers == [number]
+    for refused in (np.bool_(True), np.complex64(1), np.str_("x")):
+        with pytest.raises(AssertionError, match="cannot be given"):
+            launch(refused)
 
 
 def test_failed_kernel_is_a_fault_of_the_device(driver: Driver) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actors.backends.base import DeviceFault
-from actors.backends.gpu import Argument, Extent, Properties
+from actors.backends.gpu import Argument, Extent, Properties, packable
 from tests.kernels.emulator.compiled import library, library_of
 
 _PAGE: Final = mmap.PAGESIZE
@@ -164,7 +164,8 @@ def _scalar(argument: Any) -> Any:
     """The scalar, in memory of its width."""
     if not isinstance(argument, np.generic):
         raise AssertionError(f"{argument!r} is neither a buffer nor a NumPy scalar")
-    return ctypes.create_string_buffer(argument.tobytes(), argument.nbytes)
+    taken = packable(argument)
+    return ctypes.create_string_buffer(taken.tobytes(), taken.nbytes)
 
 
 def _check_extents(grid: Extent, block: Extent, shared_bytes: int) -> None:
