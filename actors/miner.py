@@ -70,10 +70,12 @@ class Registration(Struct, frozen=True, kw_only=True):
 
 
 class Registered(Struct, frozen=True):
-    """The registration that was said last, by the digest of what it says, and how many were said."""
+    """The registration that was said last, by the digest of what it says, and how many were said. ``height`` is that of
+    the block with it, 0 while no block has it."""
 
     count: int
     content: str
+    height: int = 0
 
 
 class Task(Struct, frozen=True, kw_only=True):
@@ -92,6 +94,12 @@ class Task(Struct, frozen=True, kw_only=True):
 
 _task_decoder = msgspec.json.Decoder(Task)
 _registered_decoder = msgspec.json.Decoder(Registered)
+
+
+class LookedUp(Struct, frozen=True):
+    """A node's answer about this miner: the registration that stands in the ledger."""
+
+    registration: Registration
 
 
 class Described(Struct, frozen=True):
@@ -136,6 +144,9 @@ class LookAgain(Struct, frozen=True):
 class Worker(Protocol):
     """The effects: asking a node, computing, moving blobs, removing files."""
 
+    def look_up(self, height: int) -> Awaitable[LookedUp]:
+        """What the ledger has of this miner, by a node that is at ``height`` or further."""
+
     def describe(self, job_id: str, height: int) -> Awaitable[Described]:
         """Of a node that is at ``height`` or further."""
 
@@ -164,6 +175,8 @@ class Miner:
         self._worker = worker
         self._attesting = Attesting(key.address, attester) if attester else None
         self._registered = Registered(0, "")
+        # Whether it has yet to be seen that the registration of earlier starts still stands.
+        self._doubtful = False
         self._tasks: dict[str, Task] = {}
 
     def begin(self, rows: Mapping[str, bytes], now_ms: int) -> Done:
@@ -173,12 +186,16 @@ class Miner:
         self._tasks = {task.id: task for task in tasks}
         sweep = Start("sweep", partial(self._worker.sweep, frozenset(self._tasks)))
         attest = [] if self._attesting is None else self._attesting.begin(rows)
-        return Done((sweep, *self._register(), *(self._go_on(task) for task in tasks), *attest))
+        register = self._register()
+        self._doubtful = not register and self._registered.height > 0
+        return Done((sweep, *register, *self._look_up(), *(self._go_on(task) for task in tasks), *attest))
 
     def decide(self, message: object, now_ms: int) -> Decision:
         match message:
             case FeedMessage():
                 return Done(tuple(self._read_feed(message)))
+            case LookedUp():
+                return Done(tuple(self._stands(message.registration)))
             case Described():
                 return Done(tuple(self._described(message)))
             case Computed():
@@ -189,7 +206,7 @@ class Miner:
                 return Done(tuple(self._reveal(message.id)))
             case LookAgain():
                 waiting = [task for task in self._tasks.values() if task.stage in ("computed", "committed")]
-                return Done(tuple(self._ask_about(task, "look") for task in waiting))
+                return Done((*self._look_up(), *(self._ask_about(task, "look") for task in waiting)))
             case GoOn() if (task := self._tasks.get(message.id)) is not None:
                 return done(self._go_on(task))
             case EffectFailed():
@@ -201,14 +218,26 @@ class Miner:
     def _register(self) -> list[Command]:
         """Says what it offers unless that is what it said last."""
         content = digest(canonical(self._registration))
-        if content == self._registered.content:
-            return []
+        return [] if content == self._registered.content else self._say_registration(content)
+
+    def _say_registration(self, content: str) -> list[Command]:
         self._registered = Registered(self._registered.count + 1, content)
         fields = msgspec.structs.asdict(self._registration)
         return [
             Keep(REGISTRATION, canonical(self._registered)),
             Say(f"register/{self._registered.count}", draft(MinerRegistered, **fields)),
         ]
+
+    def _look_up(self) -> list[Command]:
+        """Asks what stands in the ledger: the owner may have retired the miner by another word of the same key."""
+        return [Start("look-up", partial(self._worker.look_up, self._registered.height))] if self._doubtful else []
+
+    def _stands(self, registration: Registration) -> list[Command]:
+        if not self._doubtful:
+            return []
+        self._doubtful = False
+        content = digest(canonical(self._registration))
+        return [] if digest(canonical(registration)) == content else self._say_registration(content)
 
     def _keep(self, task: Task) -> list[Command]:
         self._tasks[task.id] = task
@@ -349,6 +378,9 @@ class Miner:
                 self._registered = Registered(self._registered.count, "")
                 gone = [Keep(REGISTRATION, canonical(self._registered))]
             return NeverAgain("SAID_IN_VAIN", f"{message.key}: {message.outcome}", tuple(gone))
+        if isinstance(message, Heard) and message.key == f"register/{self._registered.count}":
+            self._registered = msgspec.structs.replace(self._registered, height=message.height)
+            return done(Keep(REGISTRATION, canonical(self._registered)))
         if isinstance(message, TurnedAway) and message.given_up:
             return NeverAgain("TURNED_AWAY", f"{message.key}: {message.refusal}")
         return Done()

@@ -11,7 +11,7 @@ import structlog
 from msgspec import Struct
 
 from actors.fetching import abandoned, fetch, host_faults
-from actors.miner import Computed, Delivered, Described, Impossible
+from actors.miner import Computed, Delivered, Described, Impossible, LookedUp, Registration
 from actors.sandbox import Finished, Limits, Outcome
 from actors.sandbox import Progress as Progressing
 from actors.sandbox_messages import RESULT_NAME
@@ -20,7 +20,7 @@ from bus.port import Bus, Clock
 from events.canonical import UNREADABLE, canonical
 from events.errors import BlobMismatch, BlobUnavailable, BusError, TimedOut, Unreachable
 from schemas.messages import Progress, QueryAnswer, QueryRefused
-from schemas.queries import JobQuestion
+from schemas.queries import JobQuestion, MinerQuestion, Question
 from schemas.services import Work, blobs_of
 from schemas.state import Job
 
@@ -37,7 +37,12 @@ class _Described(Struct):
     job: Job
 
 
+class _Registered(Struct):
+    miner: Registration
+
+
 _described = msgspec.json.Decoder(_Described)
+_registered = msgspec.json.Decoder(_Registered)
 
 
 class Computer(Protocol):
@@ -73,13 +78,21 @@ class SandboxWorker:
 
     async def describe(self, job_id: str, height: int) -> Described:
         """Asks nodes until one answers from ``height`` or later. Raises Unreachable, TimedOut."""
-        question = canonical(JobQuestion(job=job_id, min_height=height))
+        found = await self._ask("job", JobQuestion(job=job_id, min_height=height), height)
+        return Described(job_id, _decoded(found, _described).job)
+
+    async def look_up(self, height: int) -> LookedUp:
+        """Asks nodes until one answers from ``height`` or later. Raises Unreachable, TimedOut."""
+        found = await self._ask("miner", MinerQuestion(miner=self._address, min_height=height), height)
+        return LookedUp(_decoded(found, _registered).miner)
+
+    async def _ask(self, what: str, question: Question, height: int) -> msgspec.Raw:
         for attempt in range(DESCRIBE_TRIES):
-            answer = _decoded(await self._bus.query("job", question), _answers)
+            answer = _decoded(await self._bus.query(what, canonical(question)), _answers)
             if answer.height >= height:
                 if isinstance(answer, QueryRefused):
-                    raise Unreachable("no node knows the job", why=answer.problem.detail)
-                return Described(job_id, _decoded(answer.value, _described).job)
+                    raise Unreachable(f"no node knows the {what}", why=answer.problem.detail)
+                return answer.value
             await self._clock.sleep_ms(min(5 << min(attempt, 6), 200))
         raise TimedOut(f"no node has reached block {height}", hint="Look at the nodes: `assay doctor`.")
 

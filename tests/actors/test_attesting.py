@@ -188,6 +188,9 @@ def test_the_miner_hands_on_what_concerns_exams() -> None:
 class Worker:
     """Its effects are never run."""
 
+    async def look_up(self, height: int) -> Any:
+        raise AssertionError
+
     async def describe(self, job_id: str, height: int) -> Any:
         raise AssertionError
 

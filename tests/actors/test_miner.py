@@ -19,6 +19,7 @@ from actors.miner import (
     GoOn,
     Impossible,
     LookAgain,
+    LookedUp,
     Miner,
     Registration,
     Task,
@@ -43,6 +44,9 @@ REGISTRATION = Registration(
 
 class Worker:
     """Its effects are started by name; nothing runs."""
+
+    async def look_up(self, height: int) -> LookedUp:
+        raise AssertionError
 
     async def describe(self, job_id: str, height: int) -> Described:
         raise AssertionError
@@ -171,6 +175,50 @@ def test_a_changed_registration_is_said_anew_and_an_unchanged_one_is_not() -> No
         keys += [(key, fields["offers"][0]["unit_price"]) for key, fields in said(desk.start(registration))]
     assert keys == [("register/2", 999), ("register/3", 100)]
     assert [key for key, _ in said(Desk().start())] == []
+
+
+def registered(desk: Desk, **changes: object) -> Decision:
+    """The registration that was said is in a block; then the ledger comes to have it with these changes, and the miner
+    starts again."""
+    event = desk.network.register("miner 0")
+    desk.tell(heard(desk.network.block(event), event, "register/1"))
+    looking = desk.start()
+    assert started(looking)[:2] == ["sweep", "look-up"]
+    assert said(looking) == []
+    return desk.tell(LookedUp(replace(REGISTRATION, **changes)))
+
+
+def test_a_miner_that_was_retired_registers_anew_when_it_starts() -> None:
+    """Its owner has said capacity 0 with the same key: the next start finds it in the ledger, and says once what the
+    settings say."""
+    desk = Desk()
+    again = registered(desk, capacity=0)
+    ((key, fields),) = said(again)
+    assert (key, fields["capacity"]) == ("register/2", REGISTRATION.capacity)
+    assert said(desk.tell(LookedUp(replace(REGISTRATION, capacity=0)))) == []
+    restarted = desk.start()
+    assert (started(restarted), said(restarted)) == (["sweep"], [])
+
+
+def test_a_registration_that_stands_is_not_said_again() -> None:
+    """Not at a start, and not when it is retired while it runs."""
+    desk = Desk()
+    assert said(registered(desk)) == []
+    assert said(desk.tell(LookedUp(replace(REGISTRATION, capacity=0)))) == []
+    assert started(desk.tell(LookAgain())) == []
+
+
+def test_a_miner_that_cannot_look_itself_up_tries_again() -> None:
+    """With the next look at what the feed may have lost, until a node has answered; settings that have changed are said
+    at once instead."""
+    desk = Desk()
+    event = desk.network.register("miner 0")
+    desk.tell(heard(desk.network.block(event), event, "register/1"))
+    desk.start()
+    failing = desk.tell(EffectFailed("look-up", Unreachable("away")))
+    assert (started(failing), said(failing)) == ([], [])
+    assert started(desk.tell(LookAgain())) == ["look-up"]
+    assert started(desk.start(replace(REGISTRATION, capacity=1))) == ["sweep"]
 
 
 def test_a_registration_that_failed_is_said_again_at_the_next_start() -> None:

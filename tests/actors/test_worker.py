@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from actors.fetching import HostFault
-from actors.miner import Computed, Delivered, Described, Impossible
+from actors.miner import Computed, Delivered, Described, Impossible, LookedUp, Registration
 from actors.sandbox import Finished, JobFailed, Limits, Outcome, Sandbox
 from actors.sandbox_messages import RESULT_NAME, FailureCode
 from actors.worker import SandboxWorker
 from bus.simulated import SimulatedBus, SimulatedNetwork
 from events.canonical import canonical
 from events.errors import BlobMismatch, BusError, TimedOut, Unreachable
+from schemas.events import Device, Offer
 from schemas.messages import Problem, QueryAnswer, QueryRefused
+from schemas.queries import MinerEntry
 from schemas.services import MatmulInt8
-from schemas.state import Job
+from schemas.state import Job, Miner
 from tests.actors.matrices import ALICE, MINER, blob_of, computed, job_of, npy_bytes, seeded
 from tests.actors.town import ChosenFaults
 from tests.actors.virtual_time import VirtualClock, run
@@ -26,6 +28,12 @@ from tests.actors.virtual_time import VirtualClock, run
 CHAIN = "assay-small"
 JOB, OTHER = "1" * 64, "2" * 64
 GOOD = MatmulInt8(a=seeded(), b=seeded())
+REGISTRATION = Registration(
+    name="a miner",
+    capacity=2,
+    devices=(Device(model="H200", memory_mib=144_384),),
+    offers=(Offer(service="matmul.int8", unit_price=100),),
+)
 MATRIX = np.arange(64, dtype=np.int8).reshape(8, 8)
 
 
@@ -77,10 +85,10 @@ class Ground:
         left = list(answers)
 
         async def handle(data: bytes) -> bytes:
-            assert msgspec.json.decode(data) == {"job": JOB, "min_height": 7}
+            assert msgspec.json.decode(data) in ({"job": JOB, "min_height": 7}, {"miner": MINER, "min_height": 7})
             return left.pop(0) if len(left) > 1 else left[0]
 
-        await self.bus.serve_queries({"job": handle}, "1")
+        await self.bus.serve_queries({"job": handle, "miner": handle}, "1")
 
 
 def _found(job: Job, height: int = 7) -> bytes:
@@ -131,6 +139,26 @@ def test_a_node_that_does_not_know_or_talks_nonsense(tmp_path: Path, answer: byt
         await ground.answer(answer)
         with pytest.raises(error):
             await ground.worker.describe(JOB, 7)
+        with pytest.raises(error):
+            await ground.worker.look_up(7)
+
+    run(scenario)
+
+
+def _entry(height: int = 7) -> bytes:
+    miner = Miner(**msgspec.structs.asdict(REGISTRATION), registered_ms=1, settled=3)
+    return canonical(QueryAnswer(height=height, value=msgspec.Raw(canonical(MinerEntry(address=MINER, miner=miner)))))
+
+
+@pytest.mark.parametrize("answers", [[_entry()], [_refused(3), _entry(6), _entry(8)]])
+def test_a_node_knows_the_registration(tmp_path: Path, answers: list[bytes]) -> None:
+    """What stands in the ledger of this miner, without what was counted since."""
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path)
+        await ground.set_up()
+        await ground.answer(*answers)
+        assert await ground.worker.look_up(7) == LookedUp(REGISTRATION)
 
     run(scenario)
 
