@@ -59,7 +59,12 @@ from events.errors import BadInput, DeviceUnavailable
 from schemas.services import service_of
 from schemas.services.custom import KernelCustom
 
+# What a job opens on the CPU: its inputs, its result, a module or two.
 OPEN_FILES: Final = 64
+# CUDA opens the nodes of every GPU that it sees several times, and pipes and events of its own: more than 64 descriptors
+# where there are eight GPUs. 1,024 is what a Linux program has by default, and all that select() can name; the pipes
+# that a job could fill with them hold 32 MiB.
+GPU_OPEN_FILES: Final = 1_024
 PROGRESS_INTERVAL_S: Final = 0.05
 MAX_DETAIL: Final = 500
 # How often a job may say something, and how often at once: far more than any has to.
@@ -86,7 +91,7 @@ def main(parent: int, backend: str, device: str) -> None:
     # Also where no namespace hides it, a job of the same user can neither write its memory nor open its pipes.
     _show_to_its_user(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    _limit_files(backend)
     ones = np.ones((64, 64), dtype=np.int8)
     CpuBackend().multiply(ones, ones)
     gc.collect()
@@ -109,6 +114,14 @@ def _walls() -> tuple[Wall, ...]:
         return tuple(
             wall for wall, trial in trials if _exit_code(trial, Path(folder) if wall == "namespaces" else None, ()) == 0
         )
+
+
+def _limit_files(backend: str) -> None:
+    """The descriptors of this process and all that it forks: those that ask the device what it is, and jobs."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if backend == "cpu" else GPU_OPEN_FILES
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _tell_devices(backend: str, device: str) -> NoReturn:

@@ -7,6 +7,7 @@ import os
 import resource
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -360,6 +361,25 @@ async def test_job_sees_nothing_of_its_surroundings(
     running.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running.task
+
+
+@pytest.mark.parametrize(
+    ("backend", "hard", "expected"),
+    [("cpu", 4_096, 64), ("pycuda", 4_096, 1_024), ("pycuda", 256, 256), ("cpu", 40, 40)],
+)
+def test_open_files_are_limited_by_what_computes(backend: str, hard: int, expected: int) -> None:
+    """CUDA opens many descriptors for each GPU, a job on the CPU few; never more than the host allows."""
+    code = f"""
+import resource
+from actors.sandbox_child import _limit_files
+resource.setrlimit(resource.RLIMIT_NOFILE, ({min(hard, 200)}, {hard}))
+_limit_files({backend!r})
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    if hard > (allowed := resource.getrlimit(resource.RLIMIT_NOFILE)[1]) != resource.RLIM_INFINITY:
+        pytest.skip(f"this host allows {allowed} descriptors")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(expected), str(expected)]
 
 
 @linux
