@@ -23,7 +23,7 @@ from actors.backends.prepare import prepare
 from actors.clock import SystemClock
 from actors.coordinator import Coordinator, NewBlock, Tick
 from actors.exam_judge import BlobExamJudge, BlockFacts
-from actors.examiner import BlobExaminer, Verify
+from actors.examiner import BlobExaminer
 from actors.ledger import AccountAt, EventAt, QueriedLedger
 from actors.miner import LookAgain, Miner, Registration
 from actors.node import Node
@@ -36,6 +36,7 @@ from actors.settings import Settings, load_key
 from actors.speaker import Used
 from actors.store import Store
 from actors.together import until_first_ends
+from actors.verdict import Verify
 from actors.wallet import run_wallet
 from actors.wallet_policy import load_policy
 from actors.worker import Computer, SandboxWorker
