@@ -75,7 +75,7 @@ class BlobExamJudge:
 
     async def draw(self, job_id: str, miner: str, height: int) -> SpotDrawn:
         """See `actors.examinations.ExamJudge`."""
-        return SpotDrawn(miner, spot_number((await self._block(height)).hash, job_id))
+        return SpotDrawn(job_id, miner, spot_number((await self._block(height)).hash, job_id))
 
     def _set_up(self, exam: Exam) -> ExamSetup:
         """What an exam's miners share is made once."""

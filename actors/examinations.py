@@ -4,6 +4,9 @@ A miner is examined when it has claimed GPUs that nobody has looked at, together
 the chain, when a settled job draws it, and when its speed has drifted; the causes are in the log, and lead to nothing
 but an exam. As with jobs, what is to be done follows from the state; kept is only what was said and not yet heard of.
 Where several coordinators run, one is first, the others step in when it is silent.
+
+What a job draws depends on the log alone, so draws are not kept either: a coordinator that starts lets every job draw
+that was settled, by whichever coordinator, since its miner's last exam was opened, and finds the same numbers again.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +24,7 @@ from schemas.attestation import ExamCause, ExamVerdict
 from schemas.blocks import Applied
 from schemas.events import ExamJudged, ExamOpened
 from schemas.genesis import Trust
-from schemas.state import Attestation, Examination, Settled
+from schemas.state import Attestation, Examination, Job, Settled
 
 TAKE_OVER_MS: Final = 3_000
 AGAIN_MS: Final = 2_000
@@ -29,6 +32,7 @@ AGAIN_MS: Final = 2_000
 LATE_MS: Final = 2_000
 MOST_MINERS: Final = 512
 JUDGED_AT_ONCE: Final = 4
+DRAWN_AT_ONCE: Final = 16
 OPENING: Final = "open"
 ROWS: Final = "exam/"
 # In this order: what all are due for comes first.
@@ -44,8 +48,17 @@ class ExamFound(Struct, frozen=True):
 class SpotDrawn(Struct, frozen=True):
     """A settled job has drawn this number, below 10,000, for its miner."""
 
+    job: str
     miner: str
     number: int
+
+
+class Undrawn(Struct, frozen=True):
+    """A job that was settled at this height and time, and has not drawn yet."""
+
+    miner: str
+    height: int
+    settled_ms: int
 
 
 class Word(Struct, frozen=True):
@@ -91,6 +104,12 @@ def cause_of(attestation: Attestation, trust: Trust, now_ms: int, *, drawn: bool
     return "drift" if before and now and drifted and last.cause != "drift" else None
 
 
+def _is_examined_since(attestation: Attestation, time_ms: int) -> bool:
+    """Whether an exam was opened after this time."""
+    exams = (attestation.examination, attestation.examined)
+    return any(not isinstance(exam, UnsetType) and exam.opened_ms > time_ms for exam in exams)
+
+
 class Examinations:
     """Decides from ``state()``, the ledger's final state at the time of the message."""
 
@@ -100,25 +119,32 @@ class Examinations:
         self._judge = judge
         self._words: dict[str, Word] = {}
         self._judging: set[str] = set()
-        self._drawn: set[str] = set()
+        # By job, those that have to draw, and of which of them an effect runs; by miner, when the job was settled that
+        # has drawn it.
+        self._undrawn: dict[str, Undrawn] = {}
+        self._drawing: set[str] = set()
+        self._drawn: dict[str, int] = {}
         # When something came to be due, by subject and what it is about; and until when it is left alone.
         self._since: dict[str, tuple[str, int]] = {}
         self._again: dict[str, int] = {}
 
     def begin(self, rows: Mapping[str, bytes]) -> None:
-        """Takes up what the kept rows say; those of others are left alone."""
+        """Takes up what the kept rows say, those of others are left alone; and what jobs have not drawn."""
         words = (_word_decoder.decode(row) for name, row in rows.items() if name.startswith(ROWS))
         self._words = {word.subject: word for word in words}
+        for job_id, job in self._state().jobs.items():
+            self._let_draw(job_id, job)
 
     def decide(self, message: object, now_ms: int) -> list[Command]:
         """What a message asks for; all else comes from `look`."""
         match message:
             case ExamFound():
                 return self._found(message.verdict)
-            case SpotDrawn() if (trust := self._trust()) is not None and message.number < trust.spot_check_bps:
-                self._drawn.add(message.miner)
+            case SpotDrawn():
+                self._note_draw(message)
             case Heard(outcome=Applied()) if message.key.startswith("settle/"):
-                return self._draw(message.key.split("/")[1], message.height)
+                job_id = message.key.split("/")[1]
+                self._let_draw(job_id, self._state().job(job_id))
             case Heard(outcome=Applied()) if message.key.startswith(ROWS):
                 return self._heard(message.key)
             case Heard() | TurnedAway(given_up=True) if message.key.startswith(ROWS):
@@ -128,6 +154,11 @@ class Examinations:
                 address = message.name.split("/")[1]
                 self._judging.discard(address)
                 self._again[address] = now_ms + AGAIN_MS
+            case EffectFailed() if message.name.startswith("draw/"):
+                job_id = message.name.split("/")[1]
+                self._drawing.discard(job_id)
+                if job_id in self._undrawn:
+                    self._again[job_id] = now_ms + AGAIN_MS
         return []
 
     def look(self, now_ms: int) -> list[Command]:
@@ -135,7 +166,7 @@ class Examinations:
         state, trust = self._state(), self._trust()
         if trust is None or not state.attestations():
             return []
-        commands = self._open(state, trust, now_ms)
+        commands = [*self._draw(state, now_ms), *self._open(state, trust, now_ms)]
         for address, attestation in state.attestations().items():
             if isinstance(attestation.examination, Examination):
                 commands += self._examine(address, attestation, attestation.examination, now_ms)
@@ -171,8 +202,6 @@ class Examinations:
         chosen = due[cause][:MOST_MINERS]
         if not self._is_mine(OPENING, f"{cause} {chosen[0]}", now_ms // trust.reexamine_ms, now_ms):
             return []
-        if cause == "spot":
-            self._drawn.difference_update(chosen)
         return self._say(OPENING, draft(ExamOpened, miners=tuple(chosen), cause=cause))
 
     def _examine(self, address: str, attestation: Attestation, examination: Examination, now_ms: int) -> list[Command]:
@@ -196,14 +225,54 @@ class Examinations:
             return []
         return self._say(verdict.miner, draft(ExamJudged, verdict=verdict))
 
-    def _draw(self, job_id: str, height: int) -> list[Command]:
-        job = self._state().job(job_id)
-        if self._trust() is None or job is None or not isinstance(job.situation, Settled):
-            return []
-        miner = job.situation.assignment.miner
-        if self._state().attestation(miner) is None:
-            return []
-        return [Start(f"draw/{job_id}", partial(self._judge.draw, job_id, miner, height), tries=1)]
+    def _let_draw(self, job_id: str, job: Job | None) -> None:
+        """The job has to draw if it was settled after its miner's last exam was opened."""
+        trust = self._trust()
+        if trust is None or not trust.spot_check_bps or job is None or not isinstance(job.situation, Settled):
+            return
+        miner, settled_ms = job.situation.assignment.miner, job.situation.ended_ms
+        attestation = self._state().attestation(miner)
+        if attestation is not None and not _is_examined_since(attestation, settled_ms):
+            self._undrawn[job_id] = Undrawn(miner, job.situation.ended_height, settled_ms)
+
+    def _draw(self, state: State, now_ms: int) -> list[Command]:
+        """Starts some of the draws. An exam makes those from before it needless, whatever it was opened for."""
+        latest = state.attestations()
+        self._drawn = {
+            miner: settled_ms
+            for miner, settled_ms in self._drawn.items()
+            if not _is_examined_since(latest[miner], settled_ms)
+        }
+        for job_id, undrawn in list(self._undrawn.items()):
+            if _is_examined_since(latest[undrawn.miner], undrawn.settled_ms):
+                self._forget_draw(job_id)
+        commands: list[Command] = []
+        for job_id, undrawn in self._undrawn.items():
+            if len(self._drawing) >= DRAWN_AT_ONCE:
+                break
+            if job_id not in self._drawing and now_ms >= self._again.get(job_id, 0):
+                self._drawing.add(job_id)
+                draw = partial(self._judge.draw, job_id, undrawn.miner, undrawn.height)
+                commands.append(Start(f"draw/{job_id}", draw, tries=1))
+        return commands
+
+    def _note_draw(self, drawn: SpotDrawn) -> None:
+        """One that is drawn stays so until it is examined; what its other jobs would draw adds nothing."""
+        self._drawing.discard(drawn.job)
+        undrawn, trust = self._undrawn.get(drawn.job), self._trust()
+        self._forget_draw(drawn.job)
+        if undrawn is None or trust is None or drawn.number >= trust.spot_check_bps:
+            return
+        attestation = self._state().attestation(undrawn.miner)
+        if attestation is None or _is_examined_since(attestation, undrawn.settled_ms):
+            return
+        self._drawn[undrawn.miner] = undrawn.settled_ms
+        for job_id in [job_id for job_id, each in self._undrawn.items() if each.miner == undrawn.miner]:
+            self._forget_draw(job_id)
+
+    def _forget_draw(self, job_id: str) -> None:
+        self._undrawn.pop(job_id, None)
+        self._again.pop(job_id, None)
 
     def _word(self, subject: str) -> Word:
         return self._words.get(subject) or Word(subject)

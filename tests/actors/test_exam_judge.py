@@ -250,7 +250,7 @@ def test_draws_follow_from_the_block(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         drawn = await Ground(tmp_path).judge.draw(EXAM, MINER, 9)
-        assert (drawn.miner, drawn.number) == (MINER, spot_number(block_hash(9), EXAM))
+        assert (drawn.job, drawn.miner, drawn.number) == (EXAM, MINER, spot_number(block_hash(9), EXAM))
 
     run(scenario)
     numbers = [spot_number(block_hash(height), EXAM) for height in range(2_000)]

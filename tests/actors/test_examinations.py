@@ -10,6 +10,7 @@ from actors.coordinator import Coordinator, NewBlock, Tick
 from actors.decision import Decision, EffectFailed, Heard, Say
 from actors.examinations import (
     AGAIN_MS,
+    DRAWN_AT_ONCE,
     LATE_MS,
     TAKE_OVER_MS,
     ExamFound,
@@ -19,8 +20,9 @@ from actors.examinations import (
 from events.errors import Unreachable
 from projections.concerns import Concerns
 from schemas.attestation import ExamAnswer, ExamOpening
-from schemas.blocks import Applied
+from schemas.blocks import Applied, Failed
 from schemas.events import AttestationClaimed, ExamCommitted, ExamOpened, ExamRevealed
+from schemas.refusals import ExamUnderway
 from schemas.state import Attestation, Examination
 from tests.actors.decisions import Kept, heard, only, said, signed_by, started
 from tests.actors.test_coordinator import Examiner
@@ -65,8 +67,24 @@ class Desk:
     def start(self) -> Coordinator:
         chain = self.network.chain
         found = Coordinator(self.key, self.network.genesis.chain, lambda: chain.state, Examiner(), Judge())
-        self.kept.take(found.begin(self.kept.rows, self.now_ms))
+        self.begun = self.kept.take(found.begin(self.kept.rows, self.now_ms))
         return found
+
+    def examined(self) -> "Desk":
+        """Both miners have passed their first exam."""
+        self.include(self.tell(NewBlock(1)))
+        for index, name in enumerate(MINERS):
+            self.answer(name, index)
+        self.tell(NewBlock(2))
+        for index, name in enumerate(MINERS):
+            self.include(self.tell(self.verdict(name, index)))
+        return self
+
+    def settle(self, miner: str = MINERS[0]) -> tuple[str, Heard]:
+        """A settled job, and what its coordinator hears of it."""
+        job_id = self.network.run_job(miner)
+        applied = Applied(event=samples.EXAM, fee=0)
+        return job_id, Heard(f"settle/{job_id}/1", samples.EXAM, 1, applied, self.network.chain.height)
 
     @property
     def now_ms(self) -> int:
@@ -192,23 +210,96 @@ def test_another_coordinator_steps_in() -> None:
     assert bool(said(desk.tell(Tick(), after_ms=TAKE_OVER_MS))) != first
 
 
+ADDRESS = key_of(MINERS[0]).address
+
+
 def test_a_settled_job_draws_its_miner() -> None:
-    """The number that the block draws decides; below the rate the miner is examined once more."""
-    desk = Desk()
-    desk.include(desk.tell(NewBlock(1)))
-    for index, name in enumerate(MINERS):
-        desk.answer(name, index)
-    desk.tell(NewBlock(2))
+    """The number that the block draws decides; below the rate the miner is examined once more, and once."""
+    desk = Desk().examined()
+    for number, drawn in ((500, False), (499, True)):
+        job_id, settled = desk.settle()
+        assert started(desk.tell(settled)) == [f"draw/{job_id}"]
+        assert started(desk.tell(Tick())) == []
+        decision = desk.tell(SpotDrawn(job_id, ADDRESS, number))
+        assert bool(said(decision)) == drawn
+    assert opened(decision) == ("spot", {ADDRESS})
+    desk.include(decision)
+    assert desk.exam().cause == "spot"
+    desk.answer(MINERS[0], 0)
     desk.include(desk.tell(desk.verdict(MINERS[0], 0)))
-    desk.include(desk.tell(desk.verdict(MINERS[1], 1)))
-    job_id = desk.network.run_job()
-    settled = Heard(
-        f"settle/{job_id}/1", samples.EXAM, 1, Applied(event=samples.EXAM, fee=0), desk.network.chain.height
-    )
-    assert f"draw/{job_id}" in started(desk.tell(settled))
-    address = key_of(MINERS[0]).address
-    assert said(desk.tell(SpotDrawn(address, 500))) == []
-    assert opened(desk.tell(SpotDrawn(address, 499))) == ("spot", {address})
+    assert said(desk.tell(NewBlock(3))) == []
+
+
+def test_a_draw_that_fails_is_tried_again() -> None:
+    """After a pause; the check is not lost by a block that cannot be read for a moment."""
+    desk = Desk().examined()
+    job_id, settled = desk.settle()
+    (name,) = started(desk.tell(settled))
+    assert started(desk.tell(EffectFailed(name, Unreachable("away")))) == []
+    assert started(desk.tell(Tick(), after_ms=AGAIN_MS)) == [name]
+    assert opened(desk.tell(SpotDrawn(job_id, ADDRESS, 0))) == ("spot", {ADDRESS})
+
+
+def test_draws_are_found_again_after_a_crash() -> None:
+    """Whether the crash came before the draw or after it: a job settled since the miner's last exam draws anew."""
+    desk = Desk().examined()
+    job_id, settled = desk.settle()
+    assert started(desk.tell(settled)) == [f"draw/{job_id}"]
+    desk.coordinator = desk.start()
+    assert f"draw/{job_id}" in started(desk.begun)
+    assert opened(desk.tell(SpotDrawn(job_id, ADDRESS, 0)))
+    desk.kept.rows.clear()
+    desk.coordinator = desk.start()
+    assert f"draw/{job_id}" in started(desk.begun)
+    desk.include(desk.tell(SpotDrawn(job_id, ADDRESS, 0)))
+    desk.coordinator = desk.start()
+    assert f"draw/{job_id}" not in started(desk.begun)
+
+
+def test_another_coordinators_draws_are_found_too() -> None:
+    """A coordinator that starts finds what any of them has settled, so that one that is gone takes no check with it."""
+    desk = Desk().examined()
+    job_id, _ = desk.settle(MINERS[1])
+    assert started(desk.tell(NewBlock(3))) == []
+    desk.coordinator = desk.start()
+    assert f"draw/{job_id}" in started(desk.begun)
+    assert opened(desk.tell(SpotDrawn(job_id, key_of(MINERS[1]).address, 0)))[1] == {key_of(MINERS[1]).address}
+
+
+def test_an_opening_in_vain_loses_no_draw() -> None:
+    """When the event that opens the exam does nothing, it is said again."""
+    desk = Desk().examined()
+    job_id, settled = desk.settle()
+    desk.tell(settled)
+    ((key, _),) = said(desk.tell(SpotDrawn(job_id, ADDRESS, 0)))
+    refused = Failed(event=samples.EXAM, fee=0, refusal=ExamUnderway(miner=ADDRESS, exam=samples.EXAM))
+    in_vain = Heard(key, samples.EXAM, 1, refused, desk.network.chain.height)
+    assert said(desk.tell(in_vain)) == []
+    assert opened(desk.tell(Tick(), after_ms=AGAIN_MS)) == ("spot", {ADDRESS})
+
+
+def test_an_exam_ends_what_was_drawn_before_it() -> None:
+    """A draw that comes when its miner sits another exam already asks for no second one."""
+    desk = Desk().examined()
+    (early, settled), (late, settled_too) = desk.settle(), desk.settle()
+    desk.tell(settled)
+    desk.tell(settled_too)
+    desk.include(desk.tell(SpotDrawn(early, ADDRESS, 0)))
+    desk.answer(MINERS[0], 0)
+    desk.include(desk.tell(desk.verdict(MINERS[0], 0)))
+    assert said(desk.tell(SpotDrawn(late, ADDRESS, 0))) == []
+
+
+def test_draws_are_made_some_at_a_time() -> None:
+    """A coordinator that was away for long does not read all blocks at once."""
+    desk = Desk().examined()
+    jobs = [desk.settle()[0] for _ in range(DRAWN_AT_ONCE + 1)]
+    desk.coordinator = desk.start()
+    first = [name for name in started(desk.begun) if name.startswith("draw/")]
+    assert len(first) == DRAWN_AT_ONCE
+    done = first[0].split("/")[1]
+    (last,) = started(desk.tell(SpotDrawn(done, ADDRESS, 9_999)))
+    assert {*first, last} == {f"draw/{job_id}" for job_id in jobs}
 
 
 def test_whoever_is_in_an_exam_gets_no_job() -> None:
