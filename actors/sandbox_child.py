@@ -61,7 +61,7 @@ from schemas.services.custom import KernelCustom
 
 # What a job opens on the CPU: its inputs, its result, a module or two.
 OPEN_FILES: Final = 64
-# CUDA opens the nodes of every GPU that it sees several times, and pipes and events of its own: more than 64 descriptors
+# CUDA opens the nodes of every GPU that it sees several times, and pipes and events of its own: more than 64 of them
 # where there are eight GPUs. 1,024 is what a Linux program has by default, and all that select() can name; the pipes
 # that a job could fill with them hold 32 MiB.
 GPU_OPEN_FILES: Final = 1_024
