@@ -84,7 +84,7 @@ async def _run_client(network: Devnet, output: Output, directory: Path) -> str:
         matrix = generator.integers(-128, 128, (SIDE, SIDE), dtype=np.int8)
         np.save(directory / f"{name}.npy", matrix)
     files = [str(directory / name) for name in ("a.npy", "b.npy", "result.npy")]
-    # Isolated: neither this directory nor PYTHONPATH can bring it anything of ours.
+    # Isolated, so that neither this directory nor PYTHONPATH changes what it imports.
     arguments = ["-I", str(CLIENT_SCRIPT), network.url, network.chain, str(network.files.seed_file(CLIENT)), *files]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT

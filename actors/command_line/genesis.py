@@ -53,6 +53,12 @@ def new(
         raise BadInput(f"{chain!r} cannot be the name of a chain", hint=hint)
     if len(proposer) > MOST_PROPOSERS:
         raise BadInput(f"{len(proposer)} proposers", hint=f"A chain has 1 to {MOST_PROPOSERS} of them.")
+    if faucet and profile == "mainnet":
+        raise BadInput(
+            "a main network with a faucet",
+            why="whoever asks would get coins that others have to earn",
+            hint="Leave out --faucet, or take --profile testnet.",
+        )
     parameters = replace(PARAMETERS, trust=PROFILES[profile])
     closed = replace(parameters, faucet_request=0, faucet_day=0, faucet_total=0)
     balances = dict(_funded(entry) for entry in fund or [])

@@ -1,6 +1,7 @@
-"""``assay log export`` and ``assay audit``."""
+"""``assay log export``, ``assay audit`` and ``assay verify log``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -99,18 +100,39 @@ async def audit(
     """Execute a log again from genesis and compare everything: signatures, roots, votes, conservation. Exit
     code 7 names the height and the first difference. -o json gives the whole report."""
     output = Output(display)
-    try:
+    with _shown(output):
         if log == "live":
             async with connect(network) as line:
                 report = await audit_live(line, output, await known_genesis(line, output, genesis))
         else:
             report = audit_export(Path(log), output, load_genesis(genesis))
-    except Divergence as error:
-        report_so_far = error.data.pop("report", None)
-        if isinstance(report_so_far, AuditReport):
-            _show(output, report_so_far)
-        raise
     _show(output, report)
+
+
+def verify_log(
+    file: Annotated[Path, Parameter(help="What `assay log export` wrote.")],
+    /,
+    *,
+    genesis: GenesisFile = None,
+    display: Display = DISPLAY,
+) -> None:
+    """Execute an exported log again from genesis, offline: what `assay audit FILE` does."""
+    output = Output(display)
+    with _shown(output):
+        report = audit_export(file, output, load_genesis(genesis))
+    _show(output, report)
+
+
+@contextmanager
+def _shown(output: Output) -> Iterator[None]:
+    """What was found before a difference is shown before it."""
+    try:
+        yield
+    except Divergence as error:
+        so_far = error.data.pop("report", None)
+        if isinstance(so_far, AuditReport):
+            _show(output, so_far)
+        raise
 
 
 async def audit_live(line: Line, output: Output, genesis: Genesis) -> AuditReport:

@@ -30,7 +30,7 @@ def read_password(password_file: Path | None, *, prompt: str = "Password: ", twi
         raise NotAllowed(
             "no password",
             why="there is no terminal to ask on",
-            hint="Give --password-file FILE (- for standard input), or set ASSAY_PASSWORD_FILE.",
+            hint="Give --password-file FILE (- for standard input), or set ASSAY_PASSWORD_FILE or ASSAY_PASSWORD.",
         )
     password = getpass.getpass(prompt, stream=sys.stderr)
     if twice and getpass.getpass("Once more: ", stream=sys.stderr) != password:

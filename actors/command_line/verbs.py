@@ -83,7 +83,9 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                 (
                     Verb("list", "Miners with their services, prices and free places.", "ledger:miners"),
                     Verb("explain", "A miner's score, level by level.", "miner_explain:explain"),
+                    Verb("earnings", "What a miner has earned, by service or by day.", "miner_earnings:earnings"),
                     Verb("bond", "Your bond, as a miner.", variants=BOND),
+                    Verb("retire", "Take no new jobs, and end those that you have.", "miner_retire:retire"),
                     Verb("selftest", "What this machine would score, and why not more.", "miner_selftest:selftest"),
                     Verb("lists", "Which cards and drivers are known.", variants=LISTS),
                 ),
@@ -102,6 +104,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                     Verb("receipt", "Signatures and proofs of a receipt.", "verify:verify_receipt"),
                     Verb("proof", "A proof of an event or of a state record.", "verify:verify_proof"),
                     Verb("job", "Repeat the verdict on a job's result.", "verify_job:verify_job"),
+                    Verb("log", "Execute an exported log again from genesis, as `audit FILE` does.", "logs:verify_log"),
                     Verb("rows", "Derive a node's file again from its own blocks.", "verify_rows:verify_rows"),
                 ),
             ),

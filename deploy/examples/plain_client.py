@@ -142,13 +142,18 @@ async def follow(feed: nats.js.JetStreamContext.PushSubscription, job: str) -> t
             if job not in (entry["outcome"].get("event"), entry["outcome"].get("job"), event.get("job")):
                 continue
             print(f"height {block['height']}: {event['type']}, {entry['outcome']['result']}", flush=True)
+            if entry["outcome"]["result"] == "failed":
+                if event["type"] == "job.submitted":
+                    raise SystemExit(f"the job was not taken: {entry['outcome']['refusal']}")
+                continue
             if event["type"] == "job.assigned":
                 miner = event["miner"]
             elif event["type"] == "job.committed":
                 blob = event["result"]
             elif event["type"] == "job.settled":
                 return miner, blob
-            elif event["type"] in ("job.refunded", "job.cancelled") or entry["outcome"].get("refunded"):
+            given_back = event["type"] in ("job.refunded", "job.cancelled")
+            if given_back or entry["outcome"].get("refunded"):
                 raise SystemExit("the job ended without a result")
 
 

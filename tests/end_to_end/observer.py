@@ -5,6 +5,7 @@ python observer.py audit EXPORT ROOTS                     audits an export
 """
 
 import asyncio
+import locale
 import sys
 from pathlib import Path
 from typing import TextIO
@@ -50,6 +51,8 @@ def audit(export: Path, roots: Path) -> None:
 
 
 if __name__ == "__main__":
+    # As a program does that speaks its user's language. Raises where the machine does not have that locale.
+    locale.setlocale(locale.LC_ALL, "")
     command, *arguments = sys.argv[1:]
     if command == "follow":
         asyncio.run(follow(arguments[0], *map(Path, arguments[1:])))

@@ -55,7 +55,7 @@ FRIEND = Key(bytes(range(32)))
 NOBODY = Key(b"\x07" * 32)
 NO_JOB = "0" * 64
 NO_SIGNATURE = "A" * 86
-TERMS = msgspec.structs.replace(PARAMETERS, reveal_timeout_ms=1_500, max_attempts=2, min_gas_price=1)
+TERMS = msgspec.structs.replace(PARAMETERS, reveal_timeout_ms=5_000, max_attempts=2, min_gas_price=1)
 
 _feed = msgspec.json.Decoder(FeedMessage)
 _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)

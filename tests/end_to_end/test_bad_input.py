@@ -315,7 +315,7 @@ async def test_a_lying_miner_loses_the_job_to_an_honest_one(ground: Ground, case
     """The attempt of a miner that brings a wrong result, or none, is on record with its reason, and is not paid."""
     lie, reason = LIES[case]
     owner, liar = await gather(ground.party(), ground.liar())
-    timeout_ms = 1_000 if lie is nothing_at_all else 30_000
+    timeout_ms = 5_000 if lie is nothing_at_all else 30_000
     both = ground.only(liar.address, ground.honest)
     job = await owner.submit_job(WORK, requirement=both, timeout_ms=timeout_ms)
     await liar.is_assigned(job)

@@ -1,6 +1,7 @@
 """Whoever reads the log finds the same state, whenever it starts, however it is interrupted, wherever it runs."""
 
 import asyncio
+import locale
 import os
 import sys
 from pathlib import Path
@@ -12,9 +13,23 @@ from tests.end_to_end.client import Client, Follower, connect, export_log, seede
 
 PROGRAM = Path(__file__).with_name("observer.py")
 ROOT = Path(__file__).resolve().parents[2]
-HERE = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C"}
-ISTANBUL = {"PYTHONHASHSEED": "4242", "TZ": "Europe/Istanbul", "LC_ALL": "tr_TR.UTF-8"}
-KOLKATA = {"PYTHONHASHSEED": "99", "TZ": "Asia/Kolkata", "LC_ALL": "hi_IN.UTF-8"}
+
+
+def installed(wanted: str) -> str:
+    """This locale where the machine has it, else that of every machine."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        return locale.setlocale(locale.LC_ALL, wanted)
+    except locale.Error:
+        return "C.UTF-8"
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+# Text files are ASCII there unless they say otherwise.
+HERE = {"PYTHONHASHSEED": "0", "TZ": "UTC", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ISTANBUL = {"PYTHONHASHSEED": "4242", "TZ": "Europe/Istanbul", "LC_ALL": installed("tr_TR.UTF-8")}
+KOLKATA = {"PYTHONHASHSEED": "99", "TZ": "Asia/Kolkata", "LC_ALL": installed("hi_IN.UTF-8")}
 CHATHAM = {"PYTHONHASHSEED": "random", "TZ": "Pacific/Chatham", "LC_ALL": "C.UTF-8"}
 JOBS = 24
 PATIENCE_S = 30.0

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from tests.style.source_tree import PACKAGES, Violation, resolved
@@ -62,6 +63,15 @@ def import_violations(name: str, source: str) -> list[Violation]:
         elif top in DATABASES and (package in {"schemas", "events"} or not databases_allowed):
             found.append(Violation(line, f"{top} outside the read models"))
     return found
+
+
+def stranger_violations(source: str, libraries: Sequence[str]) -> list[Violation]:
+    """Imports of a program that has nothing of ours: anything but the standard library and these ``libraries``."""
+    return [
+        Violation(line, f"a program for strangers imports {module}")
+        for line, module in _imports(ast.parse(source))
+        if module.partition(".")[0] not in {*sys.stdlib_module_names, *libraries}
+    ]
 
 
 def path_violations(source: str) -> list[Violation]:

@@ -1,5 +1,6 @@
 """The sources keep to the design: who may import whom, what the rules may see, and the shape of the code."""
 
+import re
 import tomllib
 from collections.abc import Callable
 from importlib.metadata import packages_distributions
@@ -36,6 +37,16 @@ def check(files: list[Path], guard: Callable[[str, str], list[Violation]]) -> li
 def test_imports_run_in_one_direction(package: str) -> None:
     """Imports run only from actors through bus and projections to events to schemas, and never to what is banned."""
     assert check(python_files(package), guards.import_violations) == []
+
+
+def test_programs_for_strangers_need_nothing_of_ours() -> None:
+    """The examples in deploy/ and the programs of the README need the standard library, NATS, NaCl and NumPy alone."""
+    examples = {relative(path): path.read_text() for path in (ROOT / "deploy").rglob("*.py")}
+    readme = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    programs = examples | {f"README.md, program {number}": text for number, text in enumerate(readme, 1)}
+    assert len(programs) == len(examples) + len(readme) >= 3
+    found = {name: guards.stranger_violations(text, ("nats", "nacl", "numpy")) for name, text in programs.items()}
+    assert report(found) == []
 
 
 def test_there_is_one_import_root() -> None:

@@ -59,6 +59,21 @@ def test_an_import_along_the_design_passes(name: str, source: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        ("import asyncio\nimport nats.js.api\nfrom nacl.signing import SigningKey", 0),
+        ("import events", 1),
+        ("def late():\n    from schemas.events import JobSubmitted", 1),
+        ("import msgspec", 1),
+        ("from . import client", 1),
+    ],
+)
+def test_a_program_for_strangers_that_needs_more_is_found(source: str, count: int) -> None:
+    """Whatever is neither in the standard library nor one of the libraries named."""
+    assert len(guards.stranger_violations(source, ("nats", "nacl"))) == count
+
+
+@pytest.mark.parametrize(
     "source",
     ["import sys\nsys.path.insert(0, 'x')", "from sys import path\npath.append('x')", "import sys as s\ns.path = []"],
 )

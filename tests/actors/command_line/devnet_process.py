@@ -43,16 +43,16 @@ def wait_until_dead(pids: list[int], within_s: float) -> list[int]:
 
 
 class DevnetProcess:
-    """Started when made; ``banner`` is what it prints."""
+    """Started when made; ``banner`` is what it prints. ``verb`` may be another one that stays: demo."""
 
-    def __init__(self, work: Path, *options: str | Path) -> None:
+    def __init__(self, work: Path, *options: str | Path, verb: str = "devnet") -> None:
         self.work = work
         self.home = work / ".assay"
         self.home.mkdir(exist_ok=True)
         self.errors = work / "devnet.err"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                command("devnet", "-o", "ndjson", *options),
+                command(verb, "-o", "ndjson", *options),
                 cwd=work,
                 env=environment(self.home),
                 stdout=subprocess.PIPE,
@@ -70,7 +70,7 @@ class DevnetProcess:
 
     @property
     def pids(self) -> list[int]:
-        return list(self.banner["processes"].values())
+        return list(self.banner.get("network", self.banner)["processes"].values())
 
     def address(self, name: str) -> str:
         return next(entry["address"] for entry in self.banner["accounts"] if entry["name"] == name)

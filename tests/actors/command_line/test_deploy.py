@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bus.server import find_binary
 from tests.actors.command_line.devnet_process import ROOT, environment
 
@@ -21,6 +23,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.timeout(400)
 def test_a_network_of_ones_own_is_made_as_the_readme_says(tmp_path: Path) -> None:
     """Keys, genesis, server, one process per role: a job is settled, its receipt verified, and the log audited."""
     script = re.search(r"^```sh\n(.*?)^```$", (DEPLOY / "README.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -45,7 +48,7 @@ def test_a_network_of_ones_own_is_made_as_the_readme_says(tmp_path: Path) -> Non
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=360)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

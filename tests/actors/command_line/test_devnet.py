@@ -171,6 +171,28 @@ def test_the_demo_ends_well(tmp_path: Path) -> None:
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_the_demo_can_leave_its_network_up(tmp_path: Path) -> None:
+    """With --keep the demo's report has the network's banner, commands find the network, and Ctrl-C ends it."""
+    demo = DevnetProcess(tmp_path, "--keep", verb="demo")
+    try:
+        found = demo.banner
+        assert found["equals_numpy"] is True
+        assert found["receipt"]["receipt"]["job_id"] == found["job"]
+        height = found["block"]["header"]["height"]
+        assert set(found["network"]["processes"]) == {
+            *("nats", "proposer-1", "proposer-2", "proposer-3", "coordinator", "miner-1", "miner-2", "wallet")
+        }
+        pids = list(found["network"]["processes"].values())
+        assert all(alive(pid) for pid in pids)
+        words = command("block", str(height), "-o", "json")
+        shown = subprocess.run(words, cwd=tmp_path, env=environment(demo.home), capture_output=True, check=True)
+        assert json.loads(shown.stdout)["block"] == found["block"]
+        assert demo.interrupt() == 0
+        assert wait_until_dead(pids, 0) == []
+    finally:
+        demo.close()
+
+
 async def test_two_networks_on_one_machine_do_not_meet(tmp_path: Path) -> None:
     """Two devnets run side by side, each with its own port and genesis."""
     async with Devnet(tmp_path / "a", SMALL) as first, Devnet(tmp_path / "b", SMALL) as second:

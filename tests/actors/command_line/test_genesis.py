@@ -31,6 +31,13 @@ def test_a_genesis_is_made_and_shown(assay: Any, home: Path) -> None:
     assert "100.000007 ASY on 2 accounts" in shown
 
 
+def test_a_main_network_has_no_faucet(assay: Any, home: Path) -> None:
+    """--faucet with --profile mainnet is refused, and no file is written."""
+    ended = assay("genesis", "new", "genesis.json", *WORDS, "--faucet", "--profile", "mainnet")
+    assert (ended.code, "main network with a faucet" in ended.err) == (2, True)
+    assert not (home / "genesis.json").exists()
+
+
 def test_a_faucet_is_there_only_when_asked_for(assay: Any, home: Path) -> None:
     """With --faucet a test network gives coins to whoever asks."""
     assert assay("genesis", "new", "genesis.json", *WORDS, "--faucet").code == 0

@@ -34,6 +34,19 @@ def test_an_audit_says_when_the_genesis_is_only_the_log_s_own(assay: Any, genesi
     assert "is it yours?" not in ours.err
 
 
+def test_verify_log_is_the_audit_of_a_file(assay: Any, genesis: Path, home: Path) -> None:
+    """The same report, offline; a changed log ends with 7 and what was found before the difference."""
+    told = assay("verify", "log", LOG, "--genesis", genesis, "-o", "json")
+    assert (told.code, told.out) == (0, assay("audit", LOG, "--genesis", genesis, "-o", "json").out)
+    data = bytearray(LOG.read_bytes())
+    data[len(data) // 2] ^= 1
+    (home / "changed.ndjson").write_bytes(data)
+    changed = assay("verify", "log", "changed.ndjson", "-o", "json")
+    assert (changed.code, json.loads(changed.out)["passed"]) == (7, False)
+    assert json.loads(changed.err.splitlines()[-1])["data"]["height"] >= 1
+    assert assay("verify", "log", "nowhere.ndjson").code == 3
+
+
 @pytest.mark.parametrize(("there", "said"), [((), "an input of the job"), ((INPUT,), f"assay job result {JOB} ")])
 def test_a_missing_blob_says_where_it_comes_from(home: Path, there: tuple[str, ...], said: str) -> None:
     """The result can be fetched by its job; inputs are files that the client has."""

@@ -353,19 +353,44 @@ def snippets() -> dict[str, str]:
     return {block.partition("\n")[0].removeprefix("# "): block for block in blocks}
 
 
-@pytest.mark.parametrize("name", ["sign_it_yourself.py", "ask_a_wallet.py"])
-def test_the_programs_of_the_readme_run_as_they_are(devnet: DevnetProcess, name: str) -> None:
-    """Both ways of publishing a job, as printed in the README, end with a settled job, without any code of ours."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", snippets()[name]],
+def run_program(devnet: DevnetProcess, source: str) -> subprocess.CompletedProcess[str]:
+    """In the devnet's directory, with an interpreter that looks nowhere else for its imports."""
+    return subprocess.run(
+        [sys.executable, "-I", "-c", source],
         cwd=devnet.work,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
+
+
+@pytest.mark.parametrize("name", ["sign_it_yourself.py", "ask_a_wallet.py"])
+def test_the_programs_of_the_readme_run_as_they_are(devnet: DevnetProcess, name: str) -> None:
+    """Both ways of publishing a job, as printed in the README, end with a settled job, without any code of ours."""
+    done = run_program(devnet, snippets()[name])
     assert done.returncode == 0, done.stderr
-    assert "settled" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1] in ("applied job.settled", "settled")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "end"),
+    [
+        ('"memory_mib": 0', '"memory_mib": 10_000_000', "timer deadline", "the job ended without a result"),
+        ('"gas_price": 1', '"gas_price": 1_000_000_000', "refused", "the job was refused"),
+        ('"escrow": 1_000_000', '"escrow": 10**14', "failed job.submitted", "the job ended without a result"),
+    ],
+    ids=["nobody takes it", "its fee cannot be paid", "its escrow cannot be paid"],
+)
+def test_the_program_of_the_readme_ends_with_its_job(
+    devnet: DevnetProcess, old: str, new: str, said: str, end: str
+) -> None:
+    """A job that ends without a result ends the program too, with a word about it and exit code 1."""
+    source = snippets()["sign_it_yourself.py"].replace('"lifetime_ms": 600_000', '"lifetime_ms": 500')
+    assert old in source
+    done = run_program(devnet, source.replace(old, new))
+    assert (done.returncode, done.stderr.strip()) == (1, end)
+    assert done.stdout.splitlines()[-1].startswith(said)
 
 
 def test_the_readme_has_no_other_programs() -> None:

@@ -192,8 +192,8 @@ def test_too_many_chunks_are_refused() -> None:
         read_png(content, FORM)
 
 
-def test_chunks_cost_no_more_the_more_there_are() -> None:
-    """Countless pieces of data behind countless other chunks are read; work for each pair would outlast the test."""
+def test_data_may_lie_in_countless_chunks() -> None:
+    """Countless pieces of data behind countless other chunks are read like any."""
     others = b"".join(chunk(kind, b"") for kind in (b"aaAa", b"bbBb")) * (MAX_CHUNKS // 4 - 2)
     content = png(header(), others, chunk(b"IDAT", b"") * (MAX_CHUNKS // 2 - 4), DATA, END)
     assert read_png(content, FORM).shape == (5, 6, 3)
