@@ -40,8 +40,16 @@ class Checks:
         """Notes a check that failed by an error, which the caller raises again."""
         self._checks.append(Check(claim=claim, result="failed", detail=difference))
 
-    def show(self, output: Output, about: dict[str, object], *, known: bool = True) -> None:
-        """Prints the checks. Nothing has ``passed`` unless it is ``known`` who may sign: anyone can sign anything."""
+    def show(
+        self,
+        output: Output,
+        about: dict[str, object],
+        *,
+        known: bool = True,
+        words: dict[str, object] | None = None,
+    ) -> None:
+        """Prints the checks. Nothing has ``passed`` unless it is ``known`` who may sign: anyone can sign anything.
+        People read ``words``, where given, instead of ``about``."""
         failed = any(check.result == "failed" for check in self._checks)
         skipped = sum(check.result == "skipped" for check in self._checks)
         passed = known and not failed
@@ -51,5 +59,8 @@ class Checks:
             for check in self._checks
         )
         verdict = "failed" if failed else "passed" if known else "incomplete"
-        facts = about | {"checks": lines, "verdict": verdict + (f", {skipped} checks skipped" if skipped else "")}
+        facts = (about if words is None else words) | {
+            "checks": lines,
+            "verdict": verdict + (f", {skipped} checks skipped" if skipped else ""),
+        }
         output.one(about | {"passed": passed, "checks": self._checks}, facts)

@@ -78,15 +78,22 @@ def verify_receipt(file: File, /, *, genesis: GenesisFile = None, display: Displ
 
 
 def with_list(
-    checks: Checks, output: Output, about: dict[str, object], run: Callable[[], None], *, known: bool = True
+    checks: Checks,
+    output: Output,
+    about: dict[str, object],
+    run: Callable[[], None],
+    *,
+    known: bool = True,
+    words: dict[str, object] | None = None,
 ) -> None:
-    """Runs the checks and prints their list, also when one of them does not hold."""
+    """Runs the checks and prints their list, also when one of them does not hold. People read ``words``, where given,
+    instead of ``about``."""
     try:
         run()
     except VerificationFailed:
-        checks.show(output, about, known=known)
+        checks.show(output, about, known=known, words=words)
         raise
-    checks.show(output, about, known=known)
+    checks.show(output, about, known=known, words=words)
 
 
 def _receipt_in(file: Path) -> ReceiptAnswer | SignedReceipt:

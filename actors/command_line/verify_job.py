@@ -1,45 +1,54 @@
-"""``assay verify job``: the verdict on a result, repeated by whoever wants to know."""
+"""``assay verify job``: the verdicts on the results of a job, repeated by whoever wants to know."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
-from cyclopts import Parameter
-from msgspec import Struct
+from cyclopts import Parameter, validators
+from msgspec import Struct, UnsetType
 
 from actors.command_line.amounts import check_digest
+from actors.command_line.attempts import SETTLED, Attempt, Attempts
+from actors.command_line.blobs import Blobs, blobs_in, hold_digest
 from actors.command_line.checks import Checks
-from actors.command_line.logs import say_whose_genesis
+from actors.command_line.log_blocks import each_block, no_genesis
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, JobId, Network
 from actors.command_line.output import Output
 from actors.command_line.sentences import work_in_words
 from actors.command_line.verify import GenesisFile, load_genesis, with_list
-from events.canonical import digest
 from events.errors import BadInput, NotFound, VerificationFailed
-from projections.log_file import LogReader
+from events.keys import is_address
 from projections.proofs import ProvenState, verify_block, verify_bundle
 from projections.receipts import challenge_seed
 from schemas.genesis import Genesis
 from schemas.messages import BlockProof, ProofBundle
 from schemas.queries import HeadersQuestion, ProofQuestion
 from schemas.services import blobs_of
-from schemas.state import Commitment, Committed, Job, Revealed, Settled, situation_of
+from schemas.state import Committed, Job, Refunded, Revealed, Settled, situation_of
 
 if TYPE_CHECKING:
     from actors.services.base import Accepted
+    from actors.verdict import Finding
+
+# Ends without a word on the result: it can be looked at all the same.
+NO_VERDICT: Final = ("", "NOT_VERIFIED")
+# Said of a result that was looked at.
+FAULTS: Final[Mapping[str, str]] = {
+    "RESULT_WRONG": "wrong",
+    "RESULT_MALFORMED": "malformed",
+    "BAD_INPUT": "not to be judged, for an input is bad",
+}
 
 
-class Case(Struct, frozen=True):
-    """A job with a commitment, and the hash of the block that included it, whence the challenge comes."""
+class Case(Struct, frozen=True, kw_only=True):
+    """A job with its attempts; ``slashes``: on its chain a wrong result costs the miner a part of its bond."""
 
     id: str
     job: Job
-    commitment: Commitment
-    miner: str
-    block: str
+    attempts: tuple[Attempt, ...]
+    slashes: bool = False
 
 
 async def verify_job(
@@ -47,54 +56,60 @@ async def verify_job(
     /,
     *,
     log: Annotated[Path | None, Parameter(help="An exported log; everything in it is executed again first.")] = None,
-    blobs: Annotated[Path | None, Parameter(help="Directory with blobs, each named by its digest.")] = None,
+    blobs: Blobs = None,
+    attempt: Annotated[
+        int | None, Parameter(validator=validators.Number(gte=1), help="Only this attempt, counted from 1.")
+    ] = None,
+    miner: Annotated[str | None, Parameter(help="Only the attempt of this miner.")] = None,
     genesis: GenesisFile = None,
     network: Network = NETWORK,
     display: Display = DISPLAY,
 ) -> None:
-    """Repeat the verdict on a job's result: draw the challenge from the chain and check the result with it.
+    """Repeat the verdict on every result that miners have committed to for a job, the wrong ones too: draw the
+    challenge from the chain, check the result with it, and compare with what the log says of it.
     Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis."""
     check_digest(job, "the id of a job")
+    if miner is not None and not is_address(miner):
+        raise BadInput(f"{miner[:80]!r} is no address", hint="An account has 56 characters and starts with U.")
     output = Output(display)
     known = load_genesis(genesis)
-    case = _case_in_log(log, job, known, output) if log else await _case_of_network(network, job, known)
-    with tempfile.TemporaryDirectory(prefix="assay-verify-") as folder:
-        directory = blobs or Path(folder)
-        if blobs is None:
-            await _download(network, case, directory, output)
+    case = None if log else await _case_of_network(network, job, known)
+    if case is None:
+        case = await _case_in_log(log, network, job, known, output)
+    chosen = choose(case, attempt, miner)
+    wanted = [pair for each in chosen for pair in _wanted(case, each)]
+    async with blobs_in(blobs, wanted, network, output) as directory:
+        _must_have(case, chosen, directory, ours=blobs is not None)
         checks = Checks()
-        about: dict[str, object] = {"job": job, "work": work_in_words(case.job.work), "miner": case.miner}
-        with_list(checks, output, about, lambda: _check(checks, about, case, directory))
+        found: list[dict[str, object]] = []
+        about: dict[str, object] = {"job": job, "work": work_in_words(case.job.work), "attempts": found}
+        words: dict[str, object] = {"job": job, "work": work_in_words(case.job.work)}
+
+        def run() -> None:
+            for each in chosen:
+                try:
+                    check_attempt(checks, found, case, each, directory)
+                finally:
+                    words[f"attempt {each.number}"] = _lines(found[-1])
+
+        with_list(checks, output, about, run, words=words)
 
 
-def _case_in_log(log: Path, job_id: str, known: Genesis | None, output: Output) -> Case:
-    from events.blocks import genesis_hash
-    from projections.audit import Auditor
-
-    blocks: dict[int, str] = {}
-    expected = genesis_hash(known) if known else None
-    with log.open("rb") as file, output.progress("audit", log.stat().st_size) as advance:
-        reader = LogReader(file)
-        auditor = Auditor(reader.genesis, expected_genesis_hash=expected)
-        for sequence, kind, data in reader.messages():
-            if (final := auditor.add(sequence, kind, data)) is not None:
-                blocks[final.header.height] = final.hash
-            advance(reader.bytes_read)
-        auditor.finish(reader.trailer)
-    if known is None:
-        say_whose_genesis(output, auditor.chain.genesis_hash)
-    found = auditor.chain.state.job(job_id)
+async def _case_in_log(log: Path | None, network: Network, job_id: str, known: Genesis | None, output: Output) -> Case:
+    attempts = Attempts(job_id)
+    chain = await each_block(log, network, known, output, attempts.add)
+    found = chain.state.job(job_id)
     if found is None:
         raise NotFound(f"the log has no job {job_id}", hint="Export the log again, after the job.")
-    commitment, miner = _commitment_of(job_id, found)
-    return Case(job_id, found, commitment, miner, blocks[commitment.committed_height])
+    slashes = not isinstance(chain.genesis.parameters.trust, UnsetType)
+    return Case(id=job_id, job=found, attempts=tuple(attempts.made), slashes=slashes)
 
 
-async def _case_of_network(network: Network, job_id: str, known: Genesis | None) -> Case:
+async def _case_of_network(network: Network, job_id: str, known: Genesis | None) -> Case | None:
+    """A job that its first miner has brought to a result is proved by a node in two answers. None where there has been
+    more, which only the whole log shows."""
     if known is None:
-        raise BadInput(
-            "no genesis", why="a node's word is no proof", hint="Name the chain's genesis with --genesis FILE."
-        )
+        raise no_genesis()
     async with connect(network) as line:
         bundle = await line.ask("proof", ProofQuestion(key=f"job/{job_id}"), ProofBundle)
         proven = verify_bundle(bundle, known)
@@ -103,70 +118,155 @@ async def _case_of_network(network: Network, job_id: str, known: Genesis | None)
         if proven.value is None:
             raise NotFound(f"there is no job {job_id}", hint="See `assay job list`.")
         found = msgspec.json.decode(proven.value, type=Job)
-        commitment, miner = _commitment_of(job_id, found)
-        question = HeadersQuestion(first=commitment.committed_height, limit=1)
-        headers = await line.ask("headers", question, tuple[BlockProof, ...])
-    if not headers or headers[0].header.height != commitment.committed_height:
-        raise VerificationFailed(f"the node has no block {commitment.committed_height}")
-    return Case(job_id, found, commitment, miner, verify_block(headers[0], known))
+        situation = found.situation
+        if found.attempts or isinstance(situation, Refunded):
+            return None
+        if not isinstance(situation, Committed | Revealed | Settled):
+            return Case(id=job_id, job=found, attempts=())
+        height = situation.commitment.committed_height
+        headers = await line.ask("headers", HeadersQuestion(first=height, limit=1), tuple[BlockProof, ...])
+    if not headers or headers[0].header.height != height:
+        raise VerificationFailed(f"the node has no block {height}")
+    only = Attempt(
+        number=1,
+        miner=situation.assignment.miner,
+        commitment=situation.commitment,
+        block=verify_block(headers[0], known),
+        revealed=not isinstance(situation, Committed),
+        ended=SETTLED if isinstance(situation, Settled) else "",
+    )
+    return Case(id=job_id, job=found, attempts=(only,))
 
 
-def _commitment_of(job_id: str, job: Job) -> tuple[Commitment, str]:
-    situation = job.situation
-    if not isinstance(situation, Committed | Revealed | Settled):
+def choose(case: Case, number: int | None, miner: str | None) -> tuple[Attempt, ...]:
+    """The attempts to be looked at, of those that can be. Raises NotFound."""
+    named = [
+        each
+        for each in case.attempts
+        if (number is None or each.number == number) and (miner is None or each.miner == miner)
+    ]
+    if case.attempts and not named:
+        made = "; ".join(f"{each.number} by {each.miner}" for each in case.attempts)
+        raise NotFound("the job has no such attempt", why=f"it has {made}", hint="Name one of these, or none.")
+    chosen = tuple(each for each in named if can_be_repeated(each))
+    if not chosen:
+        ends = [f"attempt {each.number} ended with {each.ended}" for each in named if each.ended]
         raise NotFound(
             "the job has no result to verify",
-            why=f"it is {situation_of(job)}",
-            hint=f"See `assay job why {job_id}`.",
+            why="; ".join(ends) or f"it is {situation_of(case.job)}",
+            hint=f"See `assay job show {case.id}`, or `assay job why {case.id}` while it waits.",
         )
-    return situation.commitment, situation.assignment.miner
+    return chosen
 
 
-async def _download(network: Network, case: Case, directory: Path, output: Output) -> None:
-    wanted = [(case.job.owner, name) for name in dict.fromkeys(blobs_of(case.job.work))]
-    wanted.append((case.miner, case.commitment.result))
-    async with connect(network) as line:
-        for owner, name in wanted:
-            output.note(f"download {name}")
-            await line.bus.get_blob(owner, name, directory / name, line.timeout_ms)
+def can_be_repeated(attempt: Attempt) -> bool:
+    """Whether somebody has bound itself to a result, and what was said of it depends on the result alone: whether a
+    blob was there in time does not."""
+    return attempt.commitment is not None and attempt.ended in (*NO_VERDICT, SETTLED, *FAULTS)
 
 
-def _check(checks: Checks, about: dict[str, object], case: Case, directory: Path) -> None:
-    from actors.services.base import Accepted
-    from actors.services.registry import findings, verify
+def _is_unseen(attempt: Attempt) -> bool:
+    """Whether it was judged before anybody could see it."""
+    return not attempt.revealed and attempt.ended in FAULTS
 
-    inputs = {name: directory / name for name in blobs_of(case.job.work)}
-    result = directory / case.commitment.result
-    for path in (*inputs.values(), result):
-        if not path.is_file():
-            hint = (
-                f"`assay job result {case.id} {path}` fetches it: it is the result."
-                if path == result
-                else "It is an input of the job: copy the file there, named by its SHA-256."
-            )
-            raise NotFound(f"{directory} has no blob {path.name}", hint=hint)
-        found = digest(path.read_bytes())
-        checks.hold(f"blob {path.name} has its digest", holds=found == path.name, difference=f"its bytes have {found}")
-    seed = challenge_seed(case.block, case.id).hex()
+
+def _wanted(case: Case, attempt: Attempt) -> list[tuple[str, str]]:
+    """Owner and digest of the blobs that the verdict needs."""
+    from actors.verdict import impossible_size
+
+    commitment, work = attempt.commitment, case.job.work
+    if commitment is None or _is_unseen(attempt) or impossible_size(work, commitment.size) is not None:
+        return []
+    inputs = [(case.job.owner, name) for name in dict.fromkeys(blobs_of(work))]
+    return [*inputs, (attempt.miner, commitment.result)]
+
+
+def _must_have(case: Case, chosen: tuple[Attempt, ...], directory: Path, *, ours: bool) -> None:
+    """Raises NotFound for the first blob that is not there."""
+    for attempt in chosen:
+        for _, name in _wanted(case, attempt):
+            path = directory / name
+            if path.is_file():
+                continue
+            if not ours:
+                why, hint = "it is kept for a while only", "Name a directory that has it with --blobs."
+            elif attempt.commitment is None or name != attempt.commitment.result:
+                why, hint = "it is an input of the job", "Copy the file there, named by its SHA-256."
+            elif attempt.ended == SETTLED:
+                why, hint = "it is the result", f"`assay job result {case.id} {path}` fetches it."
+            else:
+                why = f"it is the result of attempt {attempt.number}"
+                hint = "Without --blobs it is fetched from the network, as long as that keeps it."
+            if len(chosen) > 1:
+                hint += " --attempt N looks at another attempt alone."
+            where = directory if ours else "the network"
+            raise NotFound(f"{where} has no blob {name}", why=why, hint=hint, blob=name, attempt=attempt.number)
+
+
+def check_attempt(
+    checks: Checks, found: list[dict[str, object]], case: Case, attempt: Attempt, directory: Path
+) -> None:
+    """Repeats one verdict; what it is goes to ``found``. Raises VerificationFailed where the log says another."""
+    from actors.services.registry import findings
+    from actors.verdict import finding_on
+
+    commitment, work, name = attempt.commitment, case.job.work, f"attempt {attempt.number}"
+    if commitment is None:
+        raise AssertionError(f"{name} has no commitment")
+    about: dict[str, object] = {"attempt": attempt.number, "miner": attempt.miner}
+    about["on_record"] = attempt.ended or "no verdict yet"
+    found.append(about)
+    if _is_unseen(attempt):
+        difference = f"{attempt.said_by} has said {attempt.ended} before anything was revealed"
+        checks.hold(f"{name} was judged by what could be seen", holds=False, difference=difference)
+    for _, blob in _wanted(case, attempt):
+        hold_digest(checks, directory / blob)
+    inputs, result = {blob: directory / blob for blob in blobs_of(work)}, directory / commitment.result
+    seed = challenge_seed(attempt.block, case.id).hex()
+    finding = finding_on(work, inputs, result, commitment, seed)
     about["challenge"] = seed
-    verdict = verify(case.job.work, inputs, result, case.commitment.root, seed)
-    checks.hold(
-        f"the result is right{_HOW[verdict.method] if isinstance(verdict, Accepted) else ''}",
-        holds=isinstance(verdict, Accepted),
-        difference="" if isinstance(verdict, Accepted) else f"{verdict.code}: {verdict.detail}",
-    )
-    if isinstance(verdict, Accepted):
-        about["error"] = _error(verdict)
-        about.update(findings(case.job.work, inputs, result))
-    settled = isinstance(case.job.situation, Settled)
-    checks.hold(
-        "the ledger has paid for a right result" if settled else "the ledger has not given its verdict yet",
-        holds=True,
-        difference="",
-    )
+    about["repeated"] = _in_words(finding)
+    if finding.accepted is not None:
+        about["error"] = _error(finding.accepted)
+        about.update(findings(work, inputs, result))
+    _compare(checks, case, attempt, finding)
 
 
-_HOW: Final[Mapping[str, str]] = {
+def _compare(checks: Checks, case: Case, attempt: Attempt, finding: "Finding") -> None:
+    recorded = attempt.ended if attempt.ended in FAULTS else ""
+    slashed = case.slashes and attempt.ended == "RESULT_WRONG"
+    if recorded:
+        claim = f"the result is {FAULTS[recorded]}, as the log says" + (", and the slash was right" if slashed else "")
+    elif attempt.ended == SETTLED:
+        claim = f"the result is right{_how(finding)}, and was paid"
+    else:
+        claim = f"the result is right{_how(finding)}; the ledger has no verdict"
+    claim = f"attempt {attempt.number}: {claim}"
+    if recorded == "BAD_INPUT" and finding.reason != recorded:
+        # What its owner had uploaded under the digest may have been other bytes.
+        checks.skip(claim, "the inputs that are here are good")
+        return
+    difference = _in_words(finding)
+    if attempt.said_by:
+        difference += f"; coordinator {attempt.said_by} has said {attempt.ended}"
+    if slashed and finding.reason != recorded:
+        difference += f", and miner {attempt.miner} was slashed for it"
+    checks.hold(claim, holds=finding.reason == recorded, difference=difference)
+
+
+def _lines(about: Mapping[str, object]) -> str:
+    return "\n".join(f"{name.replace('_', ' ')}: {text}" for name, text in about.items() if name != "attempt")
+
+
+def _in_words(finding: "Finding") -> str:
+    return f"{finding.reason}: {finding.detail}" if finding.reason else f"the result is right{_how(finding)}"
+
+
+def _how(finding: "Finding") -> str:
+    return "" if finding.accepted is None else _HOW[finding.accepted.method]
+
+
+_HOW: Final[Mapping[Any, str]] = {
     "freivalds": ", by Freivalds' check of all of its entries",
     "recomputed": ", all of it computed again",
     "permutation": ", by order and by a fingerprint of all elements",

@@ -1,19 +1,13 @@
-"""An exported log without a network: whose genesis it stands on, and which blobs a verdict still needs."""
+"""An exported log without a network: whose genesis it stands on."""
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from actors.command_line.verify_job import Case, _check
 from events.canonical import canonical
-from events.errors import NotFound
-from schemas.services import Sha256Tree
 from tests.golden.generate import LOG
-
-JOB, INPUT, RESULT = ("1" * 64, "2" * 64, "3" * 64)
 
 
 @pytest.fixture
@@ -45,15 +39,3 @@ def test_verify_log_is_the_audit_of_a_file(assay: Any, genesis: Path, home: Path
     assert (changed.code, json.loads(changed.out)["passed"]) == (7, False)
     assert json.loads(changed.err.splitlines()[-1])["data"]["height"] >= 1
     assert assay("verify", "log", "nowhere.ndjson").code == 3
-
-
-@pytest.mark.parametrize(("there", "said"), [((), "an input of the job"), ((INPUT,), f"assay job result {JOB} ")])
-def test_a_missing_blob_says_where_it_comes_from(home: Path, there: tuple[str, ...], said: str) -> None:
-    """The result can be fetched by its job; inputs are files that the client has."""
-    for name in there:
-        (home / name).write_bytes(b"")
-    job = SimpleNamespace(work=Sha256Tree(digest=INPUT, size=1_024, chunk_bytes=1_024))
-    case = Case(JOB, cast("Any", job), cast("Any", SimpleNamespace(result=RESULT)), "U", "0" * 64)
-    with pytest.raises(NotFound) as caught:
-        _check(cast("Any", SimpleNamespace(hold=lambda *_, **__: None)), {}, case, home)
-    assert said in caught.value.hint
