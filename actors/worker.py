@@ -92,7 +92,8 @@ class SandboxWorker:
             if answer.height >= height:
                 if isinstance(answer, QueryRefused):
                     raise Unreachable(f"no node knows the {what}", why=answer.problem.detail)
-                return answer.value
+                value: msgspec.Raw = answer.value
+                return value
             await self._clock.sleep_ms(min(5 << min(attempt, 6), 200))
         raise TimedOut(f"no node has reached block {height}", hint="Look at the nodes: `assay doctor`.")
 

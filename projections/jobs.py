@@ -26,6 +26,7 @@ from schemas.events import (
     JobSettled,
     JobSubmitted,
 )
+from schemas.genesis import Parameters
 from schemas.refusals import (
     BadReceiptSignature,
     DeadlinePassed,
@@ -207,6 +208,11 @@ def job_revealed(draft: Draft, event: JobRevealed, context: Context, event_id: s
     return None
 
 
+def coordinators_share(price: int, parameters: Parameters) -> int:
+    """What a coordinator gets of the price of a settled job, rounded down; the miner gets the rest."""
+    return price * parameters.coordinator_bps // 10_000
+
+
 def job_settled(draft: Draft, event: JobSettled, context: Context, event_id: str) -> Refusal | None:
     """Pays from the escrow: a share of the price to the coordinator that verified (the sender), the rest of the price
     to the miner, and what is left to the owner.
@@ -225,7 +231,7 @@ def job_settled(draft: Draft, event: JobSettled, context: Context, event_id: str
     if refusal is not None:
         return refusal
     assignment = situation.assignment
-    share = assignment.price * draft.parameters.coordinator_bps // 10_000
+    share = coordinators_share(assignment.price, draft.parameters)
     change_supply(draft, escrowed=-job.escrow)
     add_balance(draft, event.sender, share)
     add_balance(draft, assignment.miner, assignment.price - share)

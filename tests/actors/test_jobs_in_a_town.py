@@ -26,10 +26,10 @@ from bus.simulated import SimulatedBus
 from events.merkle import root_of_hashes
 from projections.bonds import standing_of
 from schemas.blocks import Applied
-from schemas.events import BondDeposited, JobCancelled, JobSubmitted, Requirement
+from schemas.events import BondDeposited, JobCancelled, JobSubmitted, MinerRegistered, Requirement
 from schemas.genesis import Genesis
 from schemas.services import BlobMatrix, MatmulInt8
-from schemas.state import Cancelled, Job, Refunded, Settled
+from schemas.state import Cancelled, Job, Miner, Refunded, Settled
 from tests.actors.matrices import blob_of, computed, npy_bytes, seeded
 from tests.actors.town import Town, key_of, make_genesis
 from tests.actors.virtual_time import run
@@ -324,6 +324,45 @@ def test_a_dead_miner_misses_its_deadline(tmp_path: Path, lies: dict[str, Lie]) 
             settled = await place.end_of(await place.submit(), 10_000)
             assert isinstance(settled, Settled)
             assert settled.assignment.miner == key_of("miner 0").address
+
+    run(scenario)
+
+
+def test_a_retired_miner_takes_no_jobs_until_it_starts_again(tmp_path: Path, lies: dict[str, Lie]) -> None:
+    """Its owner says capacity 0 with its key while it runs, and it goes on without new jobs. Started again it registers
+    what its settings say, once, and keeps what was counted; its own words find their nonces."""
+
+    async def scenario() -> None:
+        async with market(tmp_path) as place:
+
+            def cheap() -> Miner:
+                miner = place.town.chain.state.miner(key_of("miner 0").address)
+                assert miner is not None
+                return miner
+
+            async def who_does_a_job() -> str:
+                settled = await place.end_of(await place.submit())
+                assert isinstance(settled, Settled)
+                return settled.assignment.miner
+
+            assert await who_does_a_job() == key_of("miner 0").address
+            before = cheap()
+            offered = {name: getattr(before, name) for name in ("name", "devices", "offers")}
+            nonce = place.town.chain.state.account(key_of("miner 0").address).nonce
+            await place.town.say("miner 0", MinerRegistered, capacity=0, nonce=nonce, **offered)
+            await place.town.until(lambda: cheap().capacity == 0)
+            assert await who_does_a_job() == key_of("miner 1").address
+            await place.town.end("miner 0")
+            assert await who_does_a_job() == key_of("miner 1").address
+            for _ in range(2):
+                await place.start("miner", "miner 0", unit_price=10)
+                await place.town.until(lambda: cheap().capacity == 1)
+                assert await who_does_a_job() == key_of("miner 0").address
+                await place.town.end("miner 0")
+            assert (cheap().registered_ms, cheap().settled) == (before.registered_ms, 3)
+            events = [signed.event for final in place.town.finals for signed in final.events]
+            said = [event.capacity for event in events if isinstance(event, MinerRegistered)]
+            assert said == [1, 1, 0, 1]
 
     run(scenario)
 

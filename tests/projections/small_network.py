@@ -108,6 +108,12 @@ class SmallNetwork:
         given = {"chain": self.genesis.chain, "sender": key.address, "gas_price": 1, **fields}
         return parse(sign(record(**given), key).raw)
 
+    def has_said(self, signed: SignedEvent) -> None:
+        """An event of an actor that was signed elsewhere: the next nonce is that after it."""
+        self._nonces |= {
+            name: signed.event.nonce + 1 for name in self._nonces if key_of(name).address == signed.event.sender
+        }
+
     def transfer(self, amount: int = 1_000, sender: str = "alice", to: str = "bob", **fields: Any) -> SignedEvent:
         return self.say(sender, TransferSent, to=key_of(to).address, amount=amount, **fields)
 
