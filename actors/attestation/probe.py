@@ -1,8 +1,8 @@
 """Looks at this host: four sources for its GPUs, the files that answered, what is loaded before or mounted over them.
 
 Only raw values: nothing is judged. A source that is missing is absent with its reason, a value that no field can hold
-is named as malformed. Libraries are asked in child processes with a time limit, so that the probe neither crashes nor
-hangs, whatever they do.
+is named as malformed. Cards that only the kernel shows, beside the host's own, are reported and not claimed. Libraries
+are asked in child processes with a time limit, so that the probe neither crashes nor hangs, whatever they do.
 """
 
 import contextlib
@@ -27,6 +27,8 @@ _PACKAGES: Final = Path(__file__).resolve().parents[2]
 _MOST_PATHS: Final = 16
 _PATH_LENGTH: Final = 256
 _NVML_LIBRARY: Final = "libnvidia-ml.so"
+_LIBRARIES: Final = frozenset(("nvml", "cuda"))
+_FILE_SYSTEMS: Final = frozenset(("sysfs", "procfs"))
 
 
 class Places(Struct, frozen=True, kw_only=True):
@@ -46,10 +48,15 @@ class Places(Struct, frozen=True, kw_only=True):
 
 
 class HostProbe(Struct, frozen=True, kw_only=True):
-    """What a look at the host has shown. ``malformed`` has entries ``source.field`` with the device's number."""
+    """What a look at the host has shown. ``malformed`` has entries ``source.field`` with the device's number.
+
+    ``unclaimed`` are cards that the kernel shows and that this host cannot use: bound to a virtual machine, without a
+    driver, or of another container on the same machine. They are no part of the evidence.
+    """
 
     sources: tuple[SourceState, ...]
     gpus: tuple[GpuEvidence, ...]
+    unclaimed: tuple[GpuEvidence, ...] = ()
     driver_version: str | None
     driver_files: tuple[DriverFile, ...]
     preloaded: tuple[str, ...]
@@ -66,7 +73,8 @@ class HostProbe(Struct, frozen=True, kw_only=True):
         processor: str | None = None,
     ) -> HostEvidence:
         """As a miner says it: not older than the block of this height. ``live`` is by UUID. A host without a GPU
-        declares its processor under the id ``processor``."""
+        declares its processor under the id ``processor``, and no driver: what /sys says of one is of somebody else's
+        card."""
         watched = live or {}
         gpus = tuple(msgspec.structs.replace(gpu, live=watched.get(gpu.uuid, UNSET)) for gpu in self.gpus)
         if not gpus and processor is not None:
@@ -74,7 +82,7 @@ class HostProbe(Struct, frozen=True, kw_only=True):
         return HostEvidence(
             height=height,
             block=block,
-            driver_version=_or_unset(self.driver_version),
+            driver_version=_or_unset(self.driver_version if self.gpus else None),
             driver_files=self.driver_files,
             preloaded=self.preloaded,
             overlaid=self.overlaid,
@@ -96,6 +104,7 @@ def probe(places: Places | None = None) -> HostProbe:
         "procfs": _of_files(lambda: files.procfs(places.proc)),
     }
     readings = {source: [read(_in_one_spelling(raw)) for raw in said] for source, (said, _) in answers.items()}
+    claimed, unclaimed = _claimed(_by_device(readings))
     mapped = {*nvml.mapped, *cuda.mapped}
     preload_text = files.text_of(places.preload_file) or ""
     mountinfo = files.text_of_all(places.mountinfo) or ""
@@ -104,13 +113,14 @@ def probe(places: Places | None = None) -> HostProbe:
             SourceState(source=source, answered=not silence, devices=len(said), detail=silence)
             for source, (said, silence) in answers.items()
         ),
-        gpus=_by_device(readings),
+        gpus=tuple(device.evidence() for device in claimed[:MAX_GPUS]),
+        unclaimed=tuple(device.evidence() for device in unclaimed[:MAX_GPUS]),
         driver_version=_driver_version(readings),
         driver_files=_driver_files(mapped),
         preloaded=_paths(loaded.preloaded(mapped, places.surroundings(), preload_text, places.driver_directories)),
         overlaid=_paths(loaded.overlaid(mountinfo)),
         library=_library(nvml.mapped),
-        malformed=_malformed(readings),
+        malformed=tuple(entry for device in claimed for entry in device.malformed)[:_MOST_PATHS],
     )
 
 
@@ -181,9 +191,27 @@ def _in_one_spelling(raw: Raw) -> Raw:
     return changed
 
 
-def _by_device(readings: Mapping[Source, list[Reading]]) -> tuple[GpuEvidence, ...]:
+class _Device(Struct, kw_only=True):
+    """One device, where the sources see it, and what each says of it."""
+
+    place: str
+    reports: dict[str, SourceReport] = {}
+    malformed: list[str] = []
+
+    def evidence(self) -> GpuEvidence:
+        """As it is claimed."""
+        return GpuEvidence(
+            uuid=_name_of(self.place, self.reports),
+            nvml=self.reports.get("nvml", UNSET),
+            cuda=self.reports.get("cuda", UNSET),
+            sysfs=self.reports.get("sysfs", UNSET),
+            procfs=self.reports.get("procfs", UNSET),
+        )
+
+
+def _by_device(readings: Mapping[Source, list[Reading]]) -> list[_Device]:
     """The sources' devices put together: by PCI address, else by UUID. What has neither is a device of its own."""
-    found: dict[str, dict[str, SourceReport]] = {}
+    found: dict[str, _Device] = {}
     names: dict[str, str] = {}
     for source, devices in readings.items():
         for number, reading in enumerate(devices):
@@ -194,17 +222,25 @@ def _by_device(readings: Mapping[Source, list[Reading]]) -> tuple[GpuEvidence, .
             place = place or f"{source}-{number}"
             if isinstance(report.uuid, str):
                 names.setdefault(report.uuid, place)
-            found.setdefault(place, {})[source] = report
-    return tuple(
-        GpuEvidence(
-            uuid=_name_of(place, reports),
-            nvml=reports.get("nvml", UNSET),
-            cuda=reports.get("cuda", UNSET),
-            sysfs=reports.get("sysfs", UNSET),
-            procfs=reports.get("procfs", UNSET),
-        )
-        for place, reports in list(found.items())[:MAX_GPUS]
-    )
+            device = found.setdefault(place, _Device(place=place))
+            device.reports[source] = report
+            device.malformed += [f"{source}.{_printable(name)} of device {number}"[:96] for name in reading.malformed]
+    return list(found.values())
+
+
+def _claimed(devices: list[_Device]) -> tuple[list[_Device], list[_Device]]:
+    """Which devices are this host's, and which are not.
+
+    /sys shows the cards of the whole machine in every container, and /proc in some; /sys also those that a virtual
+    machine has, or that have no driver. So a card is this host's when NVML or CUDA names it, or, where both name none,
+    when procfs does. But where a file system shows others and not each of those, one of the others may stand behind a
+    false name: then they are claimed too.
+    """
+    own = [device for device in devices if not _LIBRARIES.isdisjoint(device.reports)]
+    own = own or [device for device in devices if "procfs" in device.reports]
+    incomplete = {source for source in _FILE_SYSTEMS if any(source not in device.reports for device in own)}
+    claimed = [device for device in devices if device in own or not incomplete.isdisjoint(device.reports)]
+    return claimed, [device for device in devices if device not in claimed]
 
 
 def _name_of(place: str, reports: Mapping[str, SourceReport]) -> str:
@@ -230,16 +266,6 @@ def _library(mapped: tuple[str, ...]) -> Digest | None:
     """The digest of the management library that was mapped while NVML answered."""
     paths = [path for path in loaded.driver_libraries(mapped) if Path(path).name.startswith(_NVML_LIBRARY)]
     return loaded.digest_of(Path(paths[0])) if paths else None
-
-
-def _malformed(readings: Mapping[Source, list[Reading]]) -> tuple[str, ...]:
-    found = [
-        f"{source}.{_printable(name)} of device {number}"[:96]
-        for source, devices in readings.items()
-        for number, reading in enumerate(devices)
-        for name in reading.malformed
-    ]
-    return tuple(found[:_MOST_PATHS])
 
 
 def _paths(paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,13 +11,18 @@ from actors.backends import build
 from actors.command_line.doctor_network import Finding
 
 _NO_GPU: Final = "The CPU backend works without. For a GPU install NVIDIA's driver, and in a container use its runtime."
+_NOT_OURS: Final = (
+    "To mine with one, load NVIDIA's driver for it, or hand it to this container or virtual machine. "
+    "Otherwise nothing has to be mended."
+)
 
 
 def gpu_findings(places: Places | None = None) -> list[Finding]:
     """The lines from the driver to the backends."""
     places = places or Places()
     found = probe(places)
-    return [_driver(places), _source(found, "nvml"), _source(found, "cuda"), *_covers(found), *_backends(found)]
+    sources = [_source(found, "nvml"), _source(found, "cuda")]
+    return [_driver(places), *sources, *_unclaimed(found), *_covers(found), *_backends(found)]
 
 
 def _driver(places: Places) -> Finding:
@@ -28,19 +33,32 @@ def _driver(places: Places) -> Finding:
 
 
 def _source(found: HostProbe, source: str) -> Finding:
-    """A library that is silent is a fault only where the kernel shows a card."""
+    """A library that is silent is a fault only where a card is this host's."""
     state = next(state for state in found.sources if state.source == source)
-    kernel = any(state.devices for state in found.sources if state.source in {"sysfs", "procfs"})
     if state.answered and state.devices:
         reports = [getattr(gpu, source) for gpu in found.gpus]
         names = ", ".join(str(report.name) for report in reports if hasattr(report, "name"))
         return Finding(check=source, result="ok", finding=f"{state.devices} devices: {names}")
     finding = f"silent: {state.detail}" if state.detail else "no device"
-    if not kernel:
+    if not found.gpus:
         return Finding(check=source, result="ok", finding=finding)
     library = {"nvml": "libnvidia-ml.so.1", "cuda": "libcuda.so.1"}[source]
     fix = f"The kernel shows a GPU, but {library} does not: install the driver's libraries of the module's version."
     return Finding(check=source, result="warning", finding=finding, fix=fix)
+
+
+def _unclaimed(found: HostProbe) -> list[Finding]:
+    """Cards of the same machine that are not this host's: worth a warning where it has no other."""
+    if not found.unclaimed:
+        return []
+    return [
+        Finding(
+            check="other gpus",
+            result="ok" if found.gpus else "warning",
+            finding=f"seen by the kernel only, not claimed: {', '.join(gpu.uuid for gpu in found.unclaimed)}",
+            fix="" if found.gpus else _NOT_OURS,
+        )
+    ]
 
 
 def _covers(found: HostProbe) -> list[Finding]:
@@ -56,7 +74,7 @@ def _covers(found: HostProbe) -> list[Finding]:
 
 def _backends(found: HostProbe) -> list[Finding]:
     cpu = Finding(check="backend cpu", result="ok", finding=f"{os.cpu_count()} processors")
-    has_card = any(state.devices for state in found.sources)
+    has_card = bool(found.gpus)
     # Where nothing is wrong with a host that has no GPU, nothing has to be mended either.
     worse: Literal["ok", "warning"] = "warning" if has_card else "ok"
     if importlib.util.find_spec("pycuda") is None:

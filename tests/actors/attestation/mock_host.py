@@ -14,6 +14,8 @@ COMPILER = shutil.which("gcc") or shutil.which("cc")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="the mock library is compiled with gcc")
 BUS = "0000:17:00.0"
 UUID = "GPU-0a1b2c3d-0000-4000-8000-000000000001"
+SECOND_BUS = "0000:65:00.0"
+SECOND_UUID = "GPU-0a1b2c3d-0000-4000-8000-000000000002"
 HOST_MOUNTS = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
 23 27 0:22 / /sys rw,relatime - sysfs sysfs rw
@@ -59,6 +61,22 @@ def kernel_trees(
         f"Bus Type: \t PCIe\nDMA Size: \t 52 bits\nBus Location: \t {BUS}\nDevice Minor: \t 0\n"
     )
     return proc, sys
+
+
+def neighbour(sys: Path, bus: str, device: str = "2335") -> None:
+    """One more card in a tree like /sys."""
+    card = sys / "bus/pci/devices" / bus
+    card.mkdir()
+    facts = {"vendor": "0x10de", "device": f"0x{device}", "class": "0x030200"}
+    for name, value in facts.items():
+        (card / name).write_text(value + "\n")
+
+
+def in_procfs(proc: Path, bus: str, uuid: str) -> None:
+    """One more card in a tree like /proc."""
+    gpu = proc / "driver/nvidia/gpus" / bus
+    gpu.mkdir()
+    (gpu / "information").write_text(f"Model: \t\t NVIDIA H200\nGPU UUID: \t {uuid}\nBus Location: \t {bus}\n")
 
 
 def places(

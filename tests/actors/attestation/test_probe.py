@@ -15,7 +15,19 @@ from actors.attestation.loaded import mounts, overlaid, preloaded
 from actors.attestation.probe import HostProbe, probe
 from actors.attestation.reading import read
 from schemas.attestation import HostEvidence, SourceReport
-from tests.actors.attestation.mock_host import HOST_MOUNTS, UUID, kernel_trees, libraries, needs_compiler, places
+from tests.actors.attestation.mock_host import (
+    BUS,
+    HOST_MOUNTS,
+    SECOND_BUS,
+    SECOND_UUID,
+    UUID,
+    in_procfs,
+    kernel_trees,
+    libraries,
+    needs_compiler,
+    neighbour,
+    places,
+)
 
 BLOCK = "5b" * 32
 
@@ -56,16 +68,83 @@ def test_a_host_without_a_card_says_nothing(tmp_path: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("claim", "said"), [("CRASH", "ended with code"), ("HANG", "no answer within")])
-def test_a_library_that_crashes_or_hangs_is_absent(tmp_path: Path, claim: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("claim", "timeout_s", "said"), [("CRASH", 60.0, "ended with code"), ("HANG", 3.0, "no answer within")]
+)
+def test_a_library_that_crashes_or_hangs_is_absent(tmp_path: Path, claim: str, timeout_s: float, said: str) -> None:
     """The probe outlives a library that aborts or never returns, and goes on with the other sources."""
     proc, sys = kernel_trees(tmp_path)
     library = libraries(tmp_path / "lib", **{claim: "1"})
-    found = probe(places(tmp_path, library, proc=proc, sys=sys, timeout_s=3.0))
+    found = probe(places(tmp_path, library, proc=proc, sys=sys, timeout_s=timeout_s))
     (nvml,) = [state for state in found.sources if state.source == "nvml"]
     assert not nvml.answered
     assert said in nvml.detail
     assert [gpu.uuid for gpu in found.gpus] == [UUID]
+
+
+@needs_compiler
+def test_cards_that_only_the_kernel_shows_are_not_claimed(tmp_path: Path) -> None:
+    """A card of a virtual machine or of another container is reported beside the host's own, with nothing of it in the
+    evidence; what /sys says of the own card counts on."""
+    proc, sys = kernel_trees(tmp_path)
+    neighbour(sys, "0000:65:00.0")
+    neighbour(sys, "0000:66:00.0", device="not hexadecimal")
+    in_procfs(proc, "0000:67:00.0", "GPU-0a1b2c3d-0000-4000-8000-000000000067")
+    found = probe(places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys))
+    assert [gpu.uuid for gpu in found.gpus] == [UUID]
+    assert isinstance(found.gpus[0].sysfs, SourceReport)
+    assert [gpu.uuid for gpu in found.unclaimed] == [
+        "PCI-0000-65-00-0",
+        "PCI-0000-66-00-0",
+        "GPU-0a1b2c3d-0000-4000-8000-000000000067",
+    ]
+    assert found.malformed == ()
+    assert found.evidence(1, BLOCK, BLOCK).gpus == found.gpus
+
+
+def test_a_host_with_cards_in_sysfs_alone_declares_its_processor(tmp_path: Path) -> None:
+    """In a container without a GPU /sys shows the machine's cards and driver: neither is said to be the host's."""
+    _, sys = kernel_trees(tmp_path)
+    found = probe(places(tmp_path, None, sys=sys))
+    assert found.gpus == ()
+    assert [gpu.uuid for gpu in found.unclaimed] == ["PCI-0000-17-00-0"]
+    evidence = found.evidence(1, BLOCK, BLOCK, processor="CPU-1")
+    assert [gpu.uuid for gpu in evidence.gpus] == ["CPU-1"]
+    assert evidence.driver_version is msgspec.UNSET
+
+
+def test_procfs_names_cards_where_no_library_does(tmp_path: Path) -> None:
+    """A card that the driver drives is claimed, though its libraries are missing; one without a driver is not."""
+    proc, sys = kernel_trees(tmp_path)
+    neighbour(sys, "0000:65:00.0")
+    found = probe(places(tmp_path, None, proc=proc, sys=sys))
+    assert [gpu.uuid for gpu in found.gpus] == [UUID]
+    assert [gpu.uuid for gpu in found.unclaimed] == ["PCI-0000-65-00-0"]
+
+
+@needs_compiler
+def test_a_library_that_names_what_the_kernel_does_not_show_hides_no_card(tmp_path: Path) -> None:
+    """Where a named card is missing from /sys, those that are there may be what answers for it: they are claimed."""
+    _, sys = kernel_trees(tmp_path)
+    library = libraries(tmp_path / "lib", BUS_ID='"00000000:99:00.0"', CUDA_BUS_ID='"0000:99:00.0"')
+    found = probe(places(tmp_path, library, sys=sys))
+    assert [gpu.uuid for gpu in found.gpus] == [UUID, "PCI-0000-17-00-0"]
+    assert found.unclaimed == ()
+
+
+@needs_compiler
+def test_two_cards_are_told_apart_in_whatever_order(tmp_path: Path) -> None:
+    """NVML and CUDA number them differently; each card has its own reports."""
+    proc, sys = kernel_trees(tmp_path)
+    neighbour(sys, SECOND_BUS)
+    in_procfs(proc, SECOND_BUS, SECOND_UUID)
+    found = probe(places(tmp_path, libraries(tmp_path / "lib", CARDS="2"), proc=proc, sys=sys))
+    assert [gpu.uuid for gpu in found.gpus] == [UUID, SECOND_UUID]
+    for gpu, bus in zip(found.gpus, (BUS, SECOND_BUS), strict=True):
+        reports = [gpu.nvml, gpu.cuda, gpu.sysfs, gpu.procfs]
+        assert [getattr(report, "bus_id", None) for report in reports] == [bus] * 4
+        assert gpu.cuda.uuid == gpu.procfs.uuid == gpu.uuid  # type: ignore[union-attr]
+    assert found.unclaimed == ()
 
 
 @needs_compiler

@@ -9,7 +9,7 @@ import msgspec
 from actors.attestation.lists import shipped, signed
 from actors.command_line.doctor_gpu import gpu_findings
 from events.keys import Key
-from tests.actors.attestation.mock_host import kernel_trees, libraries, needs_compiler, places
+from tests.actors.attestation.mock_host import SECOND_BUS, kernel_trees, libraries, needs_compiler, neighbour, places
 
 MAINTAINER = Key(bytes(31) + b"\1")
 
@@ -72,6 +72,23 @@ def test_the_doctor_sees_what_stands_before_the_driver(tmp_path: Path) -> None:
     covered = {found.check: found for found in gpu_findings(strange)}
     assert covered["preloaded"].result == "warning"
     assert "NVIDIA H200" in covered["nvml"].finding
+
+
+@needs_compiler
+def test_the_doctor_names_cards_that_are_not_this_hosts(tmp_path: Path) -> None:
+    """Beside a card of its own they are mentioned; where it has none, with what can be done."""
+    proc, sys = kernel_trees(tmp_path)
+    neighbour(sys, SECOND_BUS)
+    beside = {found.check: found for found in gpu_findings(places(tmp_path, libraries(tmp_path / "lib"), sys=sys))}
+    assert (beside["other gpus"].result, beside["other gpus"].fix) == ("ok", "")
+    assert "PCI-0000-65-00-0" in beside["other gpus"].finding
+    assert "PCI-0000-17-00-0" not in beside["other gpus"].finding
+    alone = {found.check: found for found in gpu_findings(places(tmp_path, None, sys=sys))}
+    assert alone["other gpus"].result == "warning"
+    assert alone["other gpus"].fix
+    assert {alone[check].result for check in ("nvml", "cuda", "backend pycuda")} == {"ok"}
+    claimed = {found.check for found in gpu_findings(places(tmp_path, None, proc=proc))}
+    assert "other gpus" not in claimed
 
 
 def test_the_doctor_finds_nothing_wrong_without_a_card(tmp_path: Path) -> None:
