@@ -20,8 +20,8 @@ KINDS = ("INBOX", "CHAIN", "FEED", "BLOBS")
 class Fault(Struct):
     """What was done. Times are of the monotonic clock; ``mended_s`` is when the last trace of it was removed.
 
-    ``until_final_s`` is from then to the next final block; ``recovery_s`` the same, but from the last mending, where
-    another fault of the servers was mended in between; ``pause_s`` the longest time without a final block around it.
+    ``recovery_s`` is from the moment when servers and quorum were all reachable to the next final block, ``pause_s``
+    the longest time without a final block that lies between its beginning and that moment, in part at least.
     """
 
     kind: str
@@ -30,7 +30,6 @@ class Fault(Struct):
     began_s: float
     mended_s: float = 0.0
     recovery_s: float = 0.0
-    until_final_s: float = 0.0
     pause_s: float = 0.0
 
 

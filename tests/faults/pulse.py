@@ -11,7 +11,16 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bus.jetstream import JetStreamBus
+from bus.port import ChainMessage
 from events.errors import TimedOut, Unreachable
+
+
+class Beat(Struct, frozen=True):
+    """A final block: when the server stored the last vote that it needed, and when it was heard of; both by the
+    monotonic clock."""
+
+    final_s: float
+    heard_s: float
 
 
 class _Body(Struct):
@@ -60,7 +69,7 @@ class Pulse:
         self.height = 0
         self.events = 0
         self.position = 0
-        self.heard: list[float] = []
+        self.beats: list[Beat] = []
         # Of each final block, by height.
         self.hashes: dict[int, str] = {}
 
@@ -81,19 +90,19 @@ class Pulse:
                     while True:
                         for message in await reader.next(256, 1_000):
                             self.position = message.sequence
-                            self._take(message.kind, message.data)
+                            self._take(message)
                 finally:
                     await reader.close()
             await asyncio.sleep(0.1)
 
-    def _take(self, kind: str, data: bytes) -> None:
-        if kind == "block":
-            block = _blocks.decode(data)
+    def _take(self, message: ChainMessage) -> None:
+        if message.kind == "block":
+            block = _blocks.decode(message.data)
             header = _headers.decode(block.header)
             if header.height == self.height + 1:
                 self._blocks[sha256(block.header).hexdigest()] = (block, header)
             return
-        vote = _votes.decode(data).vote
+        vote = _votes.decode(message.data).vote
         voters = self._voters.setdefault(vote.block, set())
         voters.add(vote.validator)
         found = self._blocks.get(vote.block)
@@ -104,7 +113,8 @@ class Pulse:
         self._blocks.clear()
         self._voters.clear()
         self.hashes[header.height] = vote.block
-        self.heard.append(time.monotonic())
+        heard_s = time.monotonic()
+        self.beats.append(Beat(heard_s - (time.time_ns() - message.time_ns) / 1_000_000_000, heard_s))
         self.events += len(block.events)
         for envelope in block.events:
             self._note(envelope.body.sender, envelope.body.nonce)
@@ -113,8 +123,8 @@ class Pulse:
         """What ended it, if anything did."""
         return self._task.exception() if self._task.done() and not self._task.cancelled() else None
 
-    def last_heard_s(self) -> float:
-        """When the newest final block was heard of, by the monotonic clock; raises what has ended the hearing."""
+    def last_final_s(self) -> float:
+        """When the newest block that was heard of became final; raises what has ended the hearing."""
         if (failure := self.failure()) is not None:
             raise failure
-        return self.heard[-1] if self.heard else 0.0
+        return self.beats[-1].final_s if self.beats else 0.0

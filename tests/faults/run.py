@@ -2,8 +2,9 @@
 
     python tests/faults/run.py --seconds 300 --seed 1
 
-Every five seconds something happens to the cluster, and between two such faults to an actor, under load. Prints a table
-and what the checkers found, writes ``build/faults.json``, and ends with 1 when anything is wrong.
+Every five seconds something happens to the cluster, and between two such faults to an actor, under load. The next
+fault of the cluster waits until the network has recovered from the last one, or has failed to within the bound. Prints
+a table and what the checkers found, writes ``build/faults.json``, and ends with 1 when anything is wrong.
 """
 
 import argparse
@@ -33,7 +34,7 @@ from tests.faults.cluster import Cluster, SmallDisk
 from tests.faults.load import Load
 from tests.faults.menu import Fault, Menu
 from tests.faults.pulse import Pulse
-from tests.faults.recovery import measure
+from tests.faults.recovery import measure, pauses_of, recovered, too_slow
 from tests.faults.verdict import Verdict, export, judge, written
 
 OUTPUT = Path("build/faults.json")
@@ -41,16 +42,24 @@ EVERY_S = 5.0
 SENDERS = 32
 RATE = 1_000.0
 SHORT_RATE = 300.0
-CALM_S = 60.0
-# Longer than any job may live.
-JOBS_S = 180.0
-RECOVERY_S = 10.0
 DISK_MIB = 2_048
 # How the last words of an actor begin that could not reach a server for long enough; it is started again.
 AWAY = ("no NATS server answers", "JetStream does not answer", "no server leads the stream")
 
+
+class Bounds(Struct, frozen=True):
+    """What takes as long as this has failed: a recovery, and what must be over when nothing fails any more; jobs may
+    live for 120 s."""
+
+    recovery_s: float = 10.0
+    calm_s: float = 60.0
+    jobs_s: float = 180.0
+
+
+# On a machine that may be busy with others only what never comes to an end is wrong.
+PATIENT = Bounds(240.0, 240.0, 300.0)
 # What happens, from the first fault to the last.
-Trouble = Callable[[Menu, Pulse], Awaitable[None]]
+Trouble = Callable[[Menu, Pulse, Bounds], Awaitable[None]]
 
 
 class Report(Struct):
@@ -60,7 +69,10 @@ class Report(Struct):
     seconds: float
     faults: list[Fault]
     verdict: Verdict
+    bound_s: float
     slowest_recovery_s: float
+    longest_pause_s: float
+    longest_pause_unbroken_s: float
     repeated: int
     stops: list[str]
     starts: int
@@ -83,15 +95,21 @@ async def network(directory: Path) -> AsyncIterator[tuple[Cluster, Devnet]]:
         yield cluster, await stack.enter_async_context(devnet)
 
 
-async def storm(menu: Menu, pulse: Pulse, seconds: float) -> None:
-    """A fault every five seconds, in between one of an actor."""
-    began = time.monotonic()
+async def storm(menu: Menu, pulse: Pulse, bounds: Bounds, seconds: float) -> None:
+    """A fault of the servers every five seconds, or when the network has recovered from the last one if that is later;
+    in between one of an actor, unless the last one is still down: two proposers at once are no quorum any more."""
+    actor: asyncio.Task[None] | None = None
     async with asyncio.TaskGroup() as group:
-        for number in range(int(seconds / EVERY_S)):
-            await asyncio.sleep(max(0.0, began + number * EVERY_S - time.monotonic()))
-            group.create_task(menu.next())
-            await asyncio.sleep(max(0.0, began + (number + 0.5) * EVERY_S - time.monotonic()))
-            group.create_task(menu.next_actor())
+        for _ in range(int(seconds / EVERY_S)):
+            began_s = time.monotonic()
+            servers = group.create_task(menu.next())
+            await asyncio.sleep(EVERY_S / 2)
+            if actor is None or actor.done():
+                actor = group.create_task(menu.next_actor())
+            await servers
+            await asyncio.sleep(max(0.0, began_s + EVERY_S - time.monotonic()))
+            await recovered(menu, pulse, bounds.recovery_s)
+    await recovered(menu, pulse, bounds.recovery_s)
 
 
 async def progress(pulse: Pulse, load: Load, menu: Menu) -> None:
@@ -107,7 +125,7 @@ async def progress(pulse: Pulse, load: Load, menu: Menu) -> None:
         )
 
 
-async def in_time(waiting: Coroutine[Any, Any, None], what: str, limit_s: float = CALM_S) -> list[str]:
+async def in_time(waiting: Coroutine[Any, Any, None], what: str, limit_s: float) -> list[str]:
     """Waits; what does not come to an end is a violation."""
     try:
         await asyncio.wait_for(waiting, limit_s)
@@ -141,18 +159,14 @@ async def jobs_ended(bus: JetStreamBus, pulse: Pulse) -> None:
         await asyncio.sleep(0.2)
 
 
-async def two_deaths(menu: Menu, pulse: Pulse) -> None:
-    """Of the server that leads the log, and of a proposer; each time the network recovers, however long that takes."""
+async def two_deaths(menu: Menu, pulse: Pulse, bounds: Bounds) -> None:
+    """Of the server that leads the log, and of a proposer."""
     for death in (menu.bring_about("kill -9 of the log's leader"), menu.kill_actor("proposer-1")):
-        mended_s = (await death).mended_s
-        async with asyncio.timeout(CALM_S):
-            while pulse.last_heard_s() < mended_s:  # noqa: ASYNC110  it is told by another process
-                await asyncio.sleep(0.05)
+        await death
+        await recovered(menu, pulse, bounds.recovery_s)
 
 
-async def run(
-    directory: Path, trouble: Trouble, seed: int = 1, rate: float = RATE, recovery_s: float = RECOVERY_S
-) -> Report:
+async def run(directory: Path, trouble: Trouble, bounds: Bounds, seed: int = 1, rate: float = RATE) -> Report:
     """Everything from the start of the cluster to the verdict."""
     async with network(directory) as (cluster, devnet):
         load = Load(devnet, list(devnet.plan.clients()[1:]), rate)
@@ -163,14 +177,14 @@ async def run(
             began = time.monotonic()
             menu = Menu(cluster, devnet, Random(seed))
             telling = asyncio.create_task(progress(pulse, load, menu))
-            await trouble(menu, pulse)
+            await trouble(menu, pulse, bounds)
             load.stop()
             await loading
             took_s = time.monotonic() - began
-            late = await in_time(drained(watching, pulse, load), "events still wait")
+            late = await in_time(drained(watching, pulse, load), "events still wait", bounds.calm_s)
             drained_s = time.monotonic()
-            late += await in_time(jobs_ended(watching, pulse), "jobs still run", JOBS_S)
-            late += await in_time(written(devnet, pulse.height), "a node lacks blocks")
+            late += await in_time(jobs_ended(watching, pulse), "jobs still run", bounds.jobs_s)
+            late += await in_time(written(devnet, pulse.height), "a node lacks blocks", bounds.calm_s)
             telling.cancel()
         await cluster.until_whole(devnet.chain)
         messages = await export(watching, devnet, directory / "log.ndjson")
@@ -179,26 +193,26 @@ async def run(
         stops = stopped(devnet)
         await devnet.stop()
         verdict = await asyncio.to_thread(judge, devnet, messages, directory / "log.ndjson", load.ledger, load.jobs)
-        measure(menu.faults, pulse.heard, drained_s)
-        for fault in menu.faults:
-            fault.began_s, fault.mended_s = fault.began_s - began, fault.mended_s - began
-        slowest_s = max(fault.recovery_s for fault in menu.faults)
-        if slowest_s >= recovery_s:
-            verdict.violations.append(f"it took {slowest_s:.1f} s until a block was final again")
         agree = len({copy.digest for copy in copies.values()}) == 1
         if not agree:
             verdict.violations.append(f"the servers' copies of the log differ: {copies}")
-        verdict.violations += stops + late
-        starts = sum(devnet.starts(name) for name in devnet.plan.actors())
+        measure(menu.faults, pulse.beats, drained_s)
+        verdict.violations += too_slow(menu.faults, pulse.beats, drained_s, bounds.recovery_s) + stops + late
+        pauses = pauses_of(menu.faults, pulse.beats, drained_s)
+        for fault in menu.faults:
+            fault.began_s, fault.mended_s = fault.began_s - began, fault.mended_s - began
         return Report(
             seed,
             took_s,
             menu.faults,
             verdict,
-            slowest_s,
+            bounds.recovery_s,
+            max(fault.recovery_s for fault in menu.faults),
+            max(pause.length_s for pause in pauses),
+            max(pause.length_s - pause.broken_s for pause in pauses),
             load.ledger.failures,
             stops,
-            starts,
+            sum(devnet.starts(name) for name in devnet.plan.actors()),
             agree,
             {f"nats-{server}": missing for server, missing in damaged.items()},
         )
@@ -221,33 +235,34 @@ def _is_the_end(line: str) -> bool:
 
 def show(report: Report) -> None:
     """The table."""
-    print(f"{'fault':<44}{'target':<38}{'at s':>8}{'for s':>8}{'recovery s':>12}{'until final s':>15}{'pause s':>9}")
+    print(f"{'fault':<44}{'target':<38}{'at s':>8}{'for s':>8}{'recovery s':>12}{'pause s':>9}")
     for fault in report.faults:
         print(
             f"{fault.kind:<44}{fault.target:<38}{fault.began_s:>8.1f}{fault.mended_s - fault.began_s:>8.1f}"
-            f"{fault.recovery_s:>12.1f}{fault.until_final_s:>15.1f}{fault.pause_s:>9.1f}"
+            f"{fault.recovery_s:>12.1f}{fault.pause_s:>9.1f}"
         )
     verdict = report.verdict
-    kinds = sorted({fault.kind for fault in report.faults})
     print()
-    for kind in kinds:
+    for kind in sorted({fault.kind for fault in report.faults}):
         chosen = [fault for fault in report.faults if fault.kind == kind]
         times = sorted(fault.recovery_s for fault in chosen)
         print(
             f"{kind:<44}{len(times):>4} times, recovery median {times[len(times) // 2]:.1f} s, "
-            f"at most {times[-1]:.1f} s; until final at most {max(fault.until_final_s for fault in chosen):.1f} s"
+            f"at most {times[-1]:.1f} s; pause at most {max(fault.pause_s for fault in chosen):.1f} s"
         )
     print(
         f"\nseed {report.seed}: {len(report.faults)} faults in {report.seconds:.0f} s, "
+        f"{sum(fault.of_servers for fault in report.faults)} of them of the servers, "
         f"{report.starts} starts of actors\n"
         f"{verdict.acknowledged} events acknowledged ({verdict.acknowledged / report.seconds:.0f}/s), "
         f"{verdict.events} in {verdict.blocks} final blocks, {verdict.messages} messages in the log; "
         f"{report.repeated} had to be said again\n"
         f"lost {verdict.lost}, refused {verdict.refused}, duplicated {verdict.duplicated}, "
         f"divergent roots {verdict.divergent}\n"
-        f"jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
-        f"slowest recovery {report.slowest_recovery_s:.1f} s, "
-        f"longest time without a final block {max(fault.pause_s for fault in report.faults):.1f} s; "
+        f"{verdict.accounts} accounts compared at every node; jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
+        f"slowest recovery {report.slowest_recovery_s:.1f} s, longest time without a final block "
+        f"{report.longest_pause_s:.1f} s, {report.longest_pause_unbroken_s:.1f} s beside the servers' faults in it "
+        f"(each below {report.bound_s:.0f} s); "
         f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
         f"{f', made anew where messages were missing: {report.holes}' if report.holes else ''}"
     )
@@ -274,9 +289,9 @@ def main() -> int:
         directory = chosen.directory or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="assay-faults-")))
         directory.mkdir(parents=True, exist_ok=True)
         if chosen.short:
-            work = run(directory, two_deaths, chosen.seed, SHORT_RATE, CALM_S)
+            work = run(directory, two_deaths, PATIENT, chosen.seed, SHORT_RATE)
         else:
-            work = run(directory, partial(storm, seconds=chosen.seconds), chosen.seed, chosen.rate)
+            work = run(directory, partial(storm, seconds=chosen.seconds), Bounds(), chosen.seed, chosen.rate)
         report = uvloop.run(work)
     show(report)
     OUTPUT.parent.mkdir(exist_ok=True)

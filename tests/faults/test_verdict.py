@@ -1,18 +1,21 @@
 """The checks of the long form can fail."""
 
 import sqlite3
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from events.canonical import canonical
 from events.envelope import SignedEvent, sign
 from events.keys import Key
 from schemas.events import TransferSent
+from schemas.state import Account
 from tests.faults.load import Ledger
 from tests.faults.run import stopped
-from tests.faults.verdict import Verdict, _check_jobs, _check_nodes, _check_promises
+from tests.faults.verdict import Verdict, _check_accounts, _check_jobs, _check_nodes, _check_promises
 
 HASHES = {1: ("11" * 32, "aa" * 32), 2: ("22" * 32, "bb" * 32)}
 NODES = ("coordinator", "proposer-1")
@@ -37,13 +40,13 @@ def test_an_acknowledged_event_in_no_block_is_lost() -> None:
     ]
 
 
-def test_a_job_without_an_end_or_with_two_is_found() -> None:
+def test_a_job_without_an_end_or_that_nobody_wanted_is_found() -> None:
     """One that has one is counted by how it ended."""
     verdict = Verdict()
-    books: Any = SimpleNamespace(ends={"one": ["settled"], "two": ["settled", "refunded"]})
+    books: Any = SimpleNamespace(ends={"one": ["settled"], "two": [], "more": ["refunded"]})
     _check_jobs(verdict, books, ["one", "two", "none"])
-    assert verdict.jobs == {"settled": 1, "2 ends": 1, "0 ends": 1}
-    assert verdict.violations == ["job two has 2 ends", "job none has 0 ends"]
+    assert verdict.jobs == {"settled": 1, "no end": 2}
+    assert verdict.violations == ["job two has no end", "job none has no end", "nobody asked for job more"]
 
 
 def devnet_of(directory: Path, rows: dict[str, dict[int, tuple[str, str]]]) -> Any:
@@ -88,6 +91,73 @@ def test_rows_that_are_not_those_of_the_log_are_found(
     verdict = Verdict()
     _check_nodes(verdict, devnet_of(tmp_path, rows), HASHES)
     assert (verdict.divergent, verdict.violations) == (divergent, violations)
+
+
+A, B = ("U" + letter * 55 for letter in "AB")
+JOB = "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("accounts", "jobs", "violations"),
+    [
+        pytest.param({A: (90, 1), B: (10, 0)}, {JOB: "settled"}, [], id="the same"),
+        pytest.param(
+            {A: (80, 1), B: (20, 0)},
+            {JOB: "settled"},
+            [
+                "proposer-1: UAAAAAAA has 80, nonce 1; by the books 90, 1",
+                "proposer-1: UBBBBBBB has 20, nonce 0; by the books 10, 0",
+            ],
+            id="a transfer that took effect twice",
+        ),
+        pytest.param(
+            {A: (90, 2), B: (10, 0)},
+            {JOB: "settled"},
+            ["proposer-1: UAAAAAAA has 90, nonce 2; by the books 90, 1"],
+            id="a nonce that was used twice",
+        ),
+        pytest.param(
+            {A: (90, 1)},
+            {JOB: "settled"},
+            ["proposer-1: UBBBBBBB has 0, nonce 0; by the books 10, 0"],
+            id="an account that is not there",
+        ),
+        pytest.param(
+            {A: (90, 1), B: (10, 0)},
+            {JOB: "refunded"},
+            ["proposer-1: job abababababab is not as in the books"],
+            id="a job that ended otherwise",
+        ),
+        pytest.param(
+            {A: (90, 1), B: (10, 0)},
+            {},
+            ["proposer-1: job abababababab is not as in the books"],
+            id="a job that is not there",
+        ),
+    ],
+)
+def test_coins_that_are_not_those_of_the_books_are_found(
+    tmp_path: Path, accounts: dict[str, tuple[int, int]], jobs: dict[str, str], violations: list[str]
+) -> None:
+    """At any node, by account."""
+    home = tmp_path / "data" / "proposer-1"
+    home.mkdir(parents=True)
+    with sqlite3.connect(home / "read-model.db") as db:
+        db.execute("CREATE TABLE records (key TEXT, value BLOB)")
+        db.execute("CREATE TABLE jobs (id BLOB, situation TEXT)")
+        for address, (balance, nonce) in accounts.items():
+            record = canonical(Account(balance=balance, nonce=nonce))
+            db.execute("INSERT INTO records VALUES (?, ?)", (f"account/{address}", record))
+        for job, situation in jobs.items():
+            db.execute("INSERT INTO jobs VALUES (?, ?)", (bytes.fromhex(job), situation))
+    db.close()
+    books: Any = SimpleNamespace(
+        balances=Counter({A: 90, B: 10, "burned": 5, JOB: 0}), nonces=Counter({A: 1}), jobs={JOB: {"state": "settled"}}
+    )
+    verdict = Verdict()
+    devnet: Any = SimpleNamespace(directory=tmp_path)
+    _check_accounts(verdict, devnet, books)
+    assert (verdict.accounts, verdict.violations) == (2, violations)
 
 
 @pytest.mark.parametrize(

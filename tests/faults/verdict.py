@@ -33,6 +33,7 @@ class Verdict(Struct):
     duplicated: int = 0
     divergent: int = 0
     refused: int = 0
+    accounts: int = 0
     jobs: dict[str, int] = {}
     nodes: list[str] = []
 
@@ -97,6 +98,7 @@ def judge(devnet: Devnet, messages: Iterable[ChainMessage], path: Path, ledger: 
     _check_jobs(verdict, books, jobs)
     _check_audit(verdict, devnet, path, books, hashes)
     _check_nodes(verdict, devnet, hashes)
+    _check_accounts(verdict, devnet, books)
     if verdict.duplicated:
         verdict.violations.append(f"{verdict.duplicated} events are in the log twice")
     return verdict
@@ -115,12 +117,14 @@ def _check_promises(verdict: Verdict, ledger: Ledger, places: dict[str, int]) ->
 
 
 def _check_jobs(verdict: Verdict, books: Bookkeeper, jobs: list[str]) -> None:
+    """That each has ended, and that there is no other. (The books end none twice: who did would hold other coins.)"""
     for job in jobs:
-        ends = books.ends.get(job, [])
-        how = ends[0] if len(ends) == 1 else f"{len(ends)} ends"
+        how = "".join(books.ends.get(job, [])) or "no end"
         verdict.jobs[how] = verdict.jobs.get(how, 0) + 1
-        if len(ends) != 1:
-            verdict.violations.append(f"job {job[:12]} has {len(ends)} ends")
+        if how == "no end":
+            verdict.violations.append(f"job {job[:12]} has no end")
+    unasked = books.ends.keys() - set(jobs)
+    verdict.violations += [f"nobody asked for job {job[:12]}" for job in sorted(unasked)]
 
 
 def _check_audit(
@@ -156,6 +160,32 @@ def _check_nodes(verdict: Verdict, devnet: Devnet, hashes: dict[int, tuple[str, 
             verdict.violations.append(f"{name} holds other blocks than the log at heights {other[:5]}")
         if len(rows) != len(hashes):
             verdict.violations.append(f"{name} holds {len(rows)} of {len(hashes)} blocks")
+
+
+def _check_accounts(verdict: Verdict, devnet: Devnet, books: Bookkeeper) -> None:
+    """Every node's own accounts and jobs against the books: an event with two effects, or with none, shows in them."""
+    addresses = {name for name in books.balances.keys() | books.nonces.keys() if name.startswith("U")}
+    verdict.accounts = len(addresses)
+    states = {job: record["state"] for job, record in books.jobs.items()}
+    for name, path in read_models(devnet).items():
+        held, found = _accounts_and_jobs(path)
+        for address in sorted(addresses | held.keys()):
+            has, should = held.get(address, (0, 0)), (books.balances[address], books.nonces[address])
+            if has != should:
+                verdict.violations.append(
+                    f"{name}: {address[:8]} has {has[0]}, nonce {has[1]}; by the books {should[0]}, {should[1]}"
+                )
+        other = sorted(job for job in found.keys() | states.keys() if found.get(job) != states.get(job))
+        verdict.violations += [f"{name}: job {job[:12]} is not as in the books" for job in other[:3]]
+
+
+def _accounts_and_jobs(path: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Balance and nonce by address, and the situation of each job."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT substr(key, 9), value FROM records WHERE key LIKE 'account/%'").fetchall()
+        jobs = db.execute("SELECT lower(hex(id)), situation FROM jobs").fetchall()
+    accounts = {address: json.loads(value) for address, value in rows}
+    return {address: (each["balance"], each["nonce"]) for address, each in accounts.items()}, dict(jobs)
 
 
 def _of_row(row: tuple[int, bytes, bytes]) -> tuple[str, str]:
