@@ -12,7 +12,7 @@ import msgspec
 import structlog
 from msgspec import UNSET, Struct
 
-from actors.attestation.devices import examinee_on, measured_rate, memory_on
+from actors.attestation.devices import examinee_on, fill_for, measured_rate, memory_on
 from actors.attestation.exam import Examinee, Sitting, rows_for
 from actors.attestation.fill import Fill
 from actors.attestation.lists import Lists
@@ -51,7 +51,8 @@ class HostAttester:
     it is used; None stands for the processor, which is claimed only where ``processor`` says so.
 
     With ``only`` no other GPU than that is claimed. ``window_ms`` is how long the chain gives for an exam of this
-    ``shape``; a third of it is worked, at most. So much memory as ``fill_mib`` of each device is filled for it.
+    ``shape``; a third of it is worked, at most. Then so much memory of each GPU is filled that ``min_memory_mib``
+    count; or ``fill_mib``, where that is given.
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class HostAttester:
         *,
         processor: bool = False,
         only: str = "",
-        fill_mib: int = 0,
+        min_memory_mib: int = 0,
+        fill_mib: int | None = None,
         places: Places | None = None,
     ) -> None:
         self._bus = bus
@@ -78,7 +80,9 @@ class HostAttester:
         self._backend = backend
         self._processor = processor
         self._only = only
+        self._min_memory_mib = min_memory_mib
         self._fill_mib = fill_mib
+        self._to_fill: dict[str, int] = {}
         self._places = places or Places()
         # A device's own thread: what computes on a GPU stays in the thread that it was made in.
         self._threads: dict[str, ThreadPoolExecutor] = {}
@@ -105,6 +109,7 @@ class HostAttester:
             processor=processor_id(self._address) if self._processor else None,
         )
         self._gpus = tuple(gpu.uuid for gpu in evidence.gpus)
+        self._to_fill = {gpu.uuid: fill_for(gpu, self._min_memory_mib) for gpu in evidence.gpus}
         return Claimed(evidence)
 
     async def sit(self, exam: Digest, seed: Digest) -> Answered:
@@ -112,7 +117,7 @@ class HostAttester:
         if not self._gpus:
             await self.claim()
         answers = await asyncio.gather(
-            *(self._on(gpu, partial(self._work, exam, seed, gpu, None)) for gpu in self._gpus), return_exceptions=True
+            *(self._on(gpu, partial(self._work, exam, seed, gpu)) for gpu in self._gpus), return_exceptions=True
         )
         for gpu, answer in zip(self._gpus, answers, strict=True):
             if isinstance(answer, BaseException):
@@ -154,24 +159,32 @@ class HostAttester:
         """In the device's thread."""
         return examinee_on(self._backend_of(gpu), self._shape, seed, self._address, gpu)
 
-    def _work(self, exam: Digest, seed: Digest, gpu: str, rows: int | None) -> ExamAnswer:
-        """In the device's thread. As many rows as it does in the time, unless they are given."""
+    def _work(self, exam: Digest, seed: Digest, gpu: str, done: ExamAnswer | None = None) -> ExamAnswer:
+        """In the device's thread. As many rows as it does in the time; or what was ``done`` once, again."""
         examinee = self._examinee(seed, gpu)
-        if rows is None:
+        if done is None:
             rows = rows_for(self._shape, measured_rate(examinee, self._shape), self._work_ms)
+            fill_mib = self._to_fill.get(gpu, 0) if self._fill_mib is None else self._fill_mib
+        else:
+            rows, fill_mib = done.rows, done.memory_mib if isinstance(done.memory_mib, int) else 0
         sitting = Sitting(examinee, rows)
-        root = sitting.work()
+        answer = ExamAnswer(gpu=gpu, rows=rows, root=sitting.work())
         self._sittings[exam, gpu] = sitting
-        if not self._fill_mib:
-            return ExamAnswer(gpu=gpu, rows=rows, root=root)
-        fill = Fill(memory_on(self._backend_of(gpu), seed, self._address, gpu, self._fill_mib), self._fill_mib)
-        memory_root = fill.work()
+        if not fill_mib:
+            return answer
+        try:
+            fill = Fill(memory_on(self._backend_of(gpu), seed, self._address, gpu, fill_mib), fill_mib)
+            memory_root = fill.work()
+        except MemoryError as error:
+            # The rows are right all the same; only that no memory counts.
+            log.warning("a device has not so much memory free", gpu=gpu, fill_mib=fill_mib, why=str(error))
+            return answer
         self._fills[exam, gpu] = fill
-        return ExamAnswer(gpu=gpu, rows=rows, root=root, memory_mib=self._fill_mib, memory_root=memory_root)
+        return msgspec.structs.replace(answer, memory_mib=fill_mib, memory_root=memory_root)
 
     async def _open(self, exam: Digest, seed: Digest, answer: ExamAnswer, challenge: Digest) -> ExamOpening:
         if (exam, answer.gpu) not in self._sittings:
-            await self._on(answer.gpu, partial(self._work, exam, seed, answer.gpu, answer.rows))
+            await self._on(answer.gpu, partial(self._work, exam, seed, answer.gpu, answer))
         opening = await self._on(answer.gpu, partial(self._sittings[exam, answer.gpu].open, challenge))
         opened = ExamOpening(gpu=answer.gpu, rows=await self._upload(exam, opening), size=len(opening))
         filled = self._fills.get((exam, answer.gpu))

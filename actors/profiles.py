@@ -18,10 +18,15 @@ DAY_MS: Final = 86_400_000
 GPU_EXAM: Final = ExamShape(inner=8_192, columns=2_048, min_rows=256)
 SMALL_EXAM: Final = ExamShape(inner=1_024, columns=256, min_rows=256)
 
+# An eighth of the dense int8 peak of the weakest class of cards: an RTX 3090 on the main network, an RTX 3060 with
+# 12 GB on the test network.
+MAINNET_PERFORMANCE: Final = 35_000
+TESTNET_PERFORMANCE: Final = 12_000
+
 MAINNET: Final = Trust(
     min_score=70,
     min_memory_mib=16_384 * 95 // 100,
-    min_performance=1_000,
+    min_performance=MAINNET_PERFORMANCE,
     exam=GPU_EXAM,
     exam_window_ms=10_000,
     exam_reveal_ms=15_000,
@@ -33,7 +38,14 @@ MAINNET: Final = Trust(
     slash_bps=500,
     ban_after=3,
 )
-TESTNET: Final = replace(MAINNET, min_score=60, min_memory_mib=12_288 * 95 // 100, min_bond=0, unbonding_ms=DAY_MS)
+TESTNET: Final = replace(
+    MAINNET,
+    min_score=60,
+    min_memory_mib=12_288 * 95 // 100,
+    min_performance=TESTNET_PERFORMANCE,
+    min_bond=0,
+    unbonding_ms=DAY_MS,
+)
 DEVNET: Final = Trust(
     min_score=0,
     min_memory_mib=0,

@@ -9,10 +9,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import structlog
-from msgspec import Struct, UnsetType
+from msgspec import Meta, Struct, UnsetType
 
 from actors import jail
 from actors.attestation.lists import load as load_lists
@@ -68,7 +68,8 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     given. ``custom_kernels``: it also runs programs that clients bring, which takes a GPU and a host that allows the
     whole jail. ``attest`` says what the miner has attested: ``auto`` the GPUs, where ``backend`` is one of a GPU;
     ``processor`` the processor, which no profile but a devnet's takes; ``off`` nothing.
-    In an exam ``fill_mib`` of a GPU's memory are filled: where any are, the network counts a quarter more, and no more.
+    In an exam ``fill_mib`` of a GPU's memory are filled, by default as much as the chain asks of a miner; the network
+    counts a quarter more, and no more.
     """
 
     name: str = "miner"
@@ -82,7 +83,7 @@ class MinerTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gpu: str = ""
     custom_kernels: bool = False
     attest: Literal["auto", "processor", "off"] = "auto"
-    fill_mib: int = 0
+    fill_mib: Annotated[int, Meta(ge=0, le=16_777_216)] | None = None
 
 
 class WalletTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -375,6 +376,7 @@ def attester_of(host: Host, table: MinerTable) -> HostAttester | None:
         backend,
         processor=processor,
         only=table.gpu,
+        min_memory_mib=trust.min_memory_mib,
         fill_mib=table.fill_mib,
     )
 

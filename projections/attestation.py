@@ -6,7 +6,8 @@ other are worse than one.
 
     level                points   full when
     1 device                 10   the sources name the GPU, its model and its memory
-    2 driver                 20   the driver's version and files are listed; half when they are only plausible
+    2 driver                 20   the driver's version and files are listed; half when they are only plausible; none
+                                  where no source shows the GPU
     3 bus                    30   two of the four sources agree on its PCI identity; half for one
     4 exam                   30   its last exam was right
     5 identity               10   the claim is signed and was fresh; half until a coordinator has looked
@@ -28,6 +29,7 @@ CAPS: Final[dict[str, int]] = {
     EXAM_ABSENT: 40,
     "EXAM_WRONG": 40,
     "TOO_SLOW": 20,
+    "SLOW": 40,
     "CONTRADICTION": 50,
     "DRIVER_COVERED": 40,
     "MALFORMED": 40,
@@ -35,13 +37,16 @@ CAPS: Final[dict[str, int]] = {
     "NOT_FRESH": 40,
     "SHARED": 40,
 }
+# What is expected of a card is a quarter of its peak. Less than half of that is no card of that kind, or one that also
+# answers under other names; less than a tenth is nothing like it.
+SLOW_SHARE: Final = 2
 SLOWEST_SHARE: Final = 10
 # Of the same memory NVML says a little more than CUDA, which leaves out what the driver keeps for itself.
 MEMORY_TOLERANCE_BPS: Final = 500
 # An energy counter that ran with another power than was measured by more than this factor is not that GPU's.
 ENERGY_FACTOR: Final = 4
 LEAST_ELAPSED_MS: Final = 500
-# Filling leaves some room to the driver: what was filled vouches for a quarter more.
+# Filling leaves some room to the driver: what was filled vouches for a quarter more, and what was not for nothing.
 FILLED_SHARE_BPS: Final = 8_000
 SAME_EVERYWHERE: Final = (
     "uuid",
@@ -81,11 +86,13 @@ class Cap(Struct, frozen=True, kw_only=True):
 
 
 class GpuScore(Struct, frozen=True, kw_only=True):
-    """Of one GPU, with everything that it was made from."""
+    """Of one GPU, with everything that it was made from. ``memory_mib`` is what counts of its memory, for which
+    ``filled_mib`` vouch."""
 
     gpu: str
     score: int
     grade: Grade
+    filled_mib: int
     memory_mib: int
     performance: int
     levels: tuple[Level, ...]
@@ -142,6 +149,7 @@ def _score(subject: _Subject) -> GpuScore:
         gpu=subject.gpu.uuid,
         score=min([sum(level.points for level in levels), *(cap.limit for cap in caps)]),
         grade=_grade(subject, caps),
+        filled_mib=_filled(subject) if passed else 0,
         memory_mib=_memory(subject) if passed else 0,
         performance=subject.performance if passed else 0,
         levels=levels,
@@ -156,12 +164,14 @@ def _grade(subject: _Subject, caps: tuple[Cap, ...]) -> Grade:
     return "H" if subject.verdict.hardware else "M"
 
 
+def _filled(subject: _Subject) -> int:
+    return 0 if subject.verdict is None else subject.verdict.memory_mib
+
+
 def _memory(subject: _Subject) -> int:
-    """What all sources grant it, and no more than what was filled vouches for, where something was."""
+    """What all sources grant it, and no more than what was filled vouches for."""
     said = [report.memory_mib for report in subject.reports().values() if isinstance(report.memory_mib, int)]
-    claimed = min(said, default=0)
-    filled = 0 if subject.verdict is None else subject.verdict.memory_mib
-    return min(claimed, filled * 10_000 // FILLED_SHARE_BPS) if filled else claimed
+    return min(min(said, default=0), _filled(subject) * 10_000 // FILLED_SHARE_BPS)
 
 
 # The levels.
@@ -193,7 +203,8 @@ def _driver(subject: _Subject) -> Level:
     version = host.driver_version if isinstance(host.driver_version, str) else "no version"
     lane = "not looked at" if subject.examined is None else subject.examined.verdict.driver
     covered = bool(host.preloaded or host.overlaid)
-    points = 0 if covered else {"listed": 20, "plausible": 10}.get(lane, 0)
+    shown = bool(subject.reports())
+    points = {"listed": 20, "plausible": 10}.get(lane, 0) if shown and not covered else 0
     sentence = {
         "not looked at": "A coordinator compares the driver with its lists at the first exam.",
         "listed": "The driver is one of those in the lists.",
@@ -201,6 +212,8 @@ def _driver(subject: _Subject) -> Level:
         "unknown": "The lists do not know this driver.",
         "implausible": "There is no such driver.",
     }[lane]
+    if not shown:
+        sentence = "No source shows a GPU that this driver could run."
     if covered:
         sentence = "Something stands between the host and the driver's files."
     raw = f"{version}, {lane}"
@@ -275,9 +288,9 @@ def _exam_faults(subject: _Subject) -> Iterator[tuple[str, str]]:
         yield EXAM_ABSENT, "The last exam was not answered in time."
     elif verdict.result in ("wrong", "malformed"):
         yield "EXAM_WRONG", "The answer to the last exam was wrong."
-    elif subject.performance * SLOWEST_SHARE < verdict.expected:
+    elif subject.performance * SLOW_SHARE < verdict.expected:
         yield (
-            "TOO_SLOW",
+            "TOO_SLOW" if subject.performance * SLOWEST_SHARE < verdict.expected else "SLOW",
             f"Such a card does {verdict.expected} giga-operations per second, this one did {subject.performance}.",
         )
     if not examined.verdict.fresh:

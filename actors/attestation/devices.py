@@ -1,4 +1,4 @@
-"""What sits an exam on which backend, and how fast it is."""
+"""What sits an exam on which backend, how fast it is, and how much memory it fills."""
 
 import time
 from typing import Final
@@ -12,11 +12,13 @@ from actors.attestation.exam import (
     operations,
 )
 from actors.attestation.fill import STEPS, HostMemory, Memory, fill_seed
+from actors.attestation.judge import reports
 from actors.backends.base import Backend
 from actors.backends.host.exam import CHUNK, GpuExaminee
 from actors.backends.host.fill import GpuMemory
 from actors.backends.on_gpu import GpuBackend
-from schemas.attestation import ExamShape
+from projections.attestation import FILLED_SHARE_BPS
+from schemas.attestation import ExamShape, GpuEvidence
 from schemas.values import Address, Digest
 
 CALIBRATION_ROWS: Final = 64
@@ -44,6 +46,13 @@ def memory_on(backend: Backend, epoch: Digest, address: Address, uuid: str, memo
     if isinstance(backend, GpuBackend):
         return GpuMemory(backend.gpu, seed, memory_mib, STEPS, WALKS)
     return HostMemory(seed, memory_mib)
+
+
+def fill_for(gpu: GpuEvidence, counted_mib: int) -> int:
+    """The MiB to fill so that ``counted_mib`` of this device count, or all that its sources grant it where that is
+    less. Nothing where none grants any, as with a processor."""
+    granted = [report.memory_mib for report in reports(gpu) if isinstance(report.memory_mib, int)]
+    return -(-min([counted_mib, *granted]) * FILLED_SHARE_BPS // 10_000) if granted else 0
 
 
 def measured_rate(examinee: Examinee, shape: ExamShape) -> int:

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 import msgspec
 from msgspec import UNSET, Struct
 
-from actors.attestation.devices import examinee_on, measured_rate, memory_on
+from actors.attestation.devices import examinee_on, fill_for, measured_rate, memory_on
 from actors.attestation.exam import DEVICE_SHAPE, Sitting, operations, rows_for
 from actors.attestation.exam_check import ExamSetup
 from actors.attestation.fill import Fill
@@ -22,6 +22,8 @@ from actors.attestation.live import watched
 from actors.attestation.probe import HostProbe, Places, probe
 from actors.attestation.reading import SourceState
 from actors.backends.base import Backend
+from actors.backends.on_gpu import GpuBackend
+from actors.profiles import MAINNET
 from events.canonical import digest
 from projections.attestation import GpuScore, attested, scores_of
 from schemas.attestation import ExamAnswer, ExamShape, Grade, HostEvidence, Lane
@@ -83,12 +85,13 @@ def selftest(
     places: Places | None = None,
     shape: ExamShape = DEVICE_SHAPE,
     duration_ms: int = DURATION_MS,
-    fill_mib: int = 0,
+    fill_mib: int | None = None,
     stages: Stages = no_stages,
 ) -> SelfTest:
     """Probe the host, examine its first GPU on ``backend``, and score it. Takes a few times ``duration_ms``.
 
-    Without a GPU the processor is declared and examined. Raises what the backend raises.
+    Without a GPU the processor is declared and examined. So much memory is filled as the main network asks for, where
+    ``backend`` computes on a GPU; or ``fill_mib``. Raises what the backend raises.
     """
     places = places or Places()
     stages("probing", 0, 1)
@@ -98,6 +101,8 @@ def selftest(
     claimed = looked.evidence(0, seed, lists.digest(), processor=processor_id(address))
     exam = Exam(id=digest(bytes.fromhex(seed)), seed=seed, shape=shape, challenge=challenge)
     uuid = claimed.gpus[0].uuid
+    if fill_mib is None:
+        fill_mib = fill_for(claimed.gpus[0], MAINNET.min_memory_mib) if isinstance(backend, GpuBackend) else 0
     sat: list[_Sat] = []
     live = watched(places, lambda: sat.append(_sit(address, uuid, backend, exam, duration_ms, fill_mib, stages)))
     claimed = msgspec.structs.replace(
@@ -122,13 +127,13 @@ def _sit(
     sitting = Sitting(examinee, rows)
     began = time.perf_counter_ns()
     root = sitting.work(lambda done, total: stages("exam", done, total))
-    duration = max(1, (time.perf_counter_ns() - began) // 1_000_000)
     answer = ExamAnswer(gpu=uuid, rows=rows, root=root)
     fill = None
     if fill_mib:
         fill = Fill(memory_on(backend, exam.seed, address, uuid, fill_mib), fill_mib)
         memory_root = fill.work(lambda done, total: stages("filling memory", done, total))
         answer = msgspec.structs.replace(answer, memory_mib=fill_mib, memory_root=memory_root)
+    duration = max(1, (time.perf_counter_ns() - began) // 1_000_000)
     began = time.perf_counter_ns()
     opening = sitting.open(exam.challenge)
     opened = time.perf_counter_ns() - began

@@ -106,10 +106,17 @@ def _show(output: Output, found: Explained, attestation: Attestation | None) -> 
         output.many(found.gpus, level_rows(gpu))
     if attestation is None:
         output.note("This miner has claimed no GPUs; its score is 0. `assay miner selftest` on its host says why.")
+    output.one(found, facts_of(found, attestation))
+
+
+def facts_of(found: Explained, attestation: Attestation | None) -> dict[str, object]:
+    """What people read below the levels."""
     terms, standing = found.terms, found.standing
+    filled = min((gpu.filled_mib for gpu in found.gpus), default=0)
     facts: dict[str, object] = {
         "score": f"{found.score} of 100, grade {found.grade}; the chain asks for {terms.min_score}",
-        "memory": f"{found.memory_mib} MiB measured; the chain asks for {terms.min_memory_mib}",
+        "memory": f"{found.memory_mib} MiB count, {filled} MiB filled in the exam; the chain asks for "
+        f"{terms.min_memory_mib}",
         "speed": f"{found.performance} giga-operations/s measured; the chain asks for {terms.min_performance}",
         "bond": f"{asy(standing.bond)}; the chain asks for {asy(terms.min_bond)}; burned {asy(standing.slashed)}",
         "results": f"{standing.submitted} submitted, {standing.verified} verified, {standing.on_time} on time, "
@@ -121,4 +128,4 @@ def _show(output: Output, found: Explained, attestation: Attestation | None) -> 
         facts["exam"] = f"in one since {moment(attestation.examination.opened_ms)}"
     refusal = found.refusal
     facts["admitted"] = "yes" if refusal is None else f"no, {code_of(refusal)}: {reason(refusal)}"
-    output.one(found, facts)
+    return facts

@@ -29,8 +29,12 @@ def selftest(
         int, Parameter(validator=validators.Number(gte=1, lte=60), help="How long the exam shall take, about.")
     ] = 3,
     fill: Annotated[
-        int, Parameter(validator=validators.Number(gte=0, lte=65_536), help="MiB of memory to fill and read.")
-    ] = 0,
+        int | None,
+        Parameter(
+            validator=validators.Number(gte=0, lte=1_048_576),
+            help="MiB of memory to fill and read; by default, on a GPU, what the main network asks for.",
+        ),
+    ] = None,
     kept: Kept = None,
     display: Display = DISPLAY,
 ) -> int:

@@ -8,6 +8,7 @@ import pytest
 from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
+from actors.attestation.devices import fill_for
 from actors.attestation.lists import shipped
 from actors.attestation.probe import Places
 from actors.attestation.selftest import processor_id
@@ -17,10 +18,12 @@ from actors.backends.cpu import CpuBackend
 from actors.exam_judge import FRESH_BLOCKS, FRESH_MS, MAX_OPENING_BYTES, BlobExamJudge, BlockFacts
 from bus.simulated import SimulatedBus, SimulatedNetwork
 from events.canonical import canonical, digest
+from projections.attestation import FILLED_SHARE_BPS
 from projections.exams import spot_number
-from schemas.attestation import ExamShape, GpuEvidence, HostEvidence
+from schemas.attestation import ExamShape, GpuEvidence, HostEvidence, SourceReport
 from schemas.messages import QueryAnswer
 from schemas.state import Attestation, ExamCommitment, Examination
+from tests.actors.attestation.mock_host import kernel_trees, libraries, needs_compiler, places
 from tests.actors.matrices import ALICE, MINER
 from tests.actors.town import ChosenFaults
 from tests.actors.virtual_time import VirtualClock, run
@@ -43,11 +46,18 @@ async def block(height: int) -> BlockFacts:
 class Ground:
     """A miner without a GPU and a coordinator, a simulated bus between them."""
 
-    def __init__(self, directory: Path, fill_mib: int = 0) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        fill_mib: int | None = None,
+        min_memory_mib: int = 0,
+        places: Places | None = None,
+    ) -> None:
         self.directory = directory
         self.network = SimulatedNetwork(VirtualClock(), ChosenFaults())
         self.bus = SimulatedBus(self.network, CHAIN, name="miner")
-        places = Places(proc=directory, sys=directory, preload_file=directory / "no", mountinfo=directory / "no")
+        nowhere = Places(proc=directory, sys=directory, preload_file=directory / "no", mountinfo=directory / "no")
         self.attester = HostAttester(
             self.bus,
             MINER,
@@ -57,8 +67,9 @@ class Ground:
             shipped(),
             lambda device: CpuBackend(),
             processor=True,
+            min_memory_mib=min_memory_mib,
             fill_mib=fill_mib,
-            places=places,
+            places=places or nowhere,
         )
         self.judge = BlobExamJudge(
             SimulatedBus(self.network, CHAIN, name="judge"), directory / "judge", block, shipped()
@@ -125,10 +136,11 @@ def test_an_honest_answer_is_right(tmp_path: Path) -> None:
 
 
 def test_a_miner_that_has_forgotten_its_work_does_it_again(tmp_path: Path) -> None:
-    """After a crash the opening is made anew, from the seed and the rows that were committed."""
+    """After a crash the opening is made anew, from the seed and from the rows and the memory that were committed,
+    whatever is filled by default."""
 
     async def scenario() -> None:
-        ground = Ground(tmp_path)
+        ground = Ground(tmp_path, fill_mib=1)
         await ground.set_up()
         record = await ground.sat()
         assert isinstance(record.examination, Examination)
@@ -140,8 +152,55 @@ def test_a_miner_that_has_forgotten_its_work_does_it_again(tmp_path: Path) -> No
         shown = await again.attester.show(EXAM, block_hash(OPENED_HEIGHT), answers, block_hash(COMMITTED_HEIGHT))
         again.attester.close()
         assert shown.openings == record.examination.openings
+        assert [isinstance(opening.fill, str) for opening in shown.openings] == [True]
 
     run(scenario)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("asked", "chosen", "filled"), [(0, None, 0), (3, None, 3), (4, None, 4), (5, None, 4), (4, 1, 1), (4, 0, 0)]
+)
+def test_what_the_chain_asks_for_is_filled(tmp_path: Path, asked: int, chosen: int | None, filled: int) -> None:
+    """By default as much of a GPU's memory as must be filled for it to count; or as much as the miner's host says."""
+
+    async def scenario() -> None:
+        proc, sys = kernel_trees(tmp_path)
+        host = places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys)
+        ground = Ground(tmp_path, fill_mib=chosen, min_memory_mib=asked, places=host)
+        await ground.set_up()
+        record = await ground.sat(probed=True)
+        found = await ground.judge.judge(MINER, record)
+        assert [(gpu.result, gpu.memory_mib) for gpu in found.verdict.gpus] == [("right", filled)]
+        assert chosen is not None or filled * 10_000 // FILLED_SHARE_BPS >= asked
+
+    run(scenario)
+
+
+def test_memory_that_is_not_free_spoils_no_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are right, and no memory counts."""
+
+    def none_free(*_: object) -> None:
+        raise MemoryError("the GPU has too little memory")
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path, fill_mib=1)
+        monkeypatch.setattr("actors.attester.memory_on", none_free)
+        await ground.set_up()
+        found = await ground.judge.judge(MINER, await ground.sat())
+        assert [(gpu.result, gpu.memory_mib) for gpu in found.verdict.gpus] == [("right", 0)]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("granted", "counted", "filled"),
+    [((), 16_384, 0), ((143_771,), 0, 0), ((143_771,), 15_564, 12_452), ((8_192, 8_000), 15_564, 6_400), ((1,), 1, 1)],
+)
+def test_no_more_is_filled_than_a_device_has(granted: tuple[int, ...], counted: int, filled: int) -> None:
+    """The least that its sources grant is the most that can count; a processor, of which none speaks, fills nothing."""
+    sources = dict(zip(("nvml", "cuda"), (SourceReport(memory_mib=each) for each in granted), strict=False))
+    assert fill_for(GpuEvidence(uuid="GPU-1", **sources), counted) == filled
 
 
 def _examination(record: Attestation, **changes: Any) -> Attestation:

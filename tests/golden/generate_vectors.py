@@ -183,7 +183,9 @@ def _attestation() -> Any:
         "one source": attestation(host(gpu(cuda=UNSET))),
         "a wrong answer": attestation(None, verdict(result="wrong")),
         "ten times too slow": attestation(None, verdict(expected=5_000_001)),
-        "just fast enough": attestation(None, verdict(expected=5_000_000)),
+        "not quite ten times too slow": attestation(None, verdict(expected=5_000_000)),
+        "more than twice too slow": attestation(None, verdict(expected=1_000_001)),
+        "just fast enough": attestation(None, verdict(expected=1_000_000)),
         "two names for one card": attestation(host(gpu(cuda=replace(CUDA, name="NVIDIA A100")))),
         "two ids for one card": attestation(host(gpu(sysfs=sysfs))),
         "an energy counter that stands": attestation(host(gpu(live=replace(LIVE, energy_after_mj=0)))),
@@ -191,7 +193,9 @@ def _attestation() -> Any:
         "somebody else's card": attestation(shared=(GPU,)),
         "an old claim": attestation(fresh=False),
         "less memory filled than claimed": attestation(None, verdict(memory_mib=80_000)),
+        "no memory filled": attestation(None, verdict(memory_mib=0)),
         "a processor": attestation(host(GpuEvidence(uuid="CPU-0")), driver="unknown"),
+        "a processor with a driver": attestation(host(GpuEvidence(uuid="CPU-0"))),
         "two cards, one absent": attestation(
             host(gpu(), gpu(SECOND_GPU)), verdict(), verdict(SECOND_GPU, result="absent")
         ),

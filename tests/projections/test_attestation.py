@@ -90,7 +90,9 @@ FAULTS: list[tuple[str, str, Attestation]] = [
     ("late", "EXAM_ABSENT", attestation(None, verdict(result="late"))),
     ("wrong", "EXAM_WRONG", attestation(None, verdict(result="wrong"))),
     ("malformed answer", "EXAM_WRONG", attestation(None, verdict(result="malformed"))),
-    ("too slow", "TOO_SLOW", attestation(performance=39_999)),
+    ("ten times too slow", "TOO_SLOW", attestation(performance=39_999)),
+    ("not quite ten times", "SLOW", attestation(performance=40_000)),
+    ("twice too slow", "SLOW", attestation(performance=199_999)),
     ("malformed evidence", "MALFORMED", attestation(host(malformed=("nvml.name of device 0",)))),
     ("preloaded", "DRIVER_COVERED", attestation(host(preloaded=("/tmp/libnvidia-ml.so.1",)))),
     ("overlaid", "DRIVER_COVERED", attestation(host(overlaid=("/proc/driver/nvidia",)))),
@@ -121,7 +123,7 @@ def test_each_fault_holds_the_sum_down(code: str, found: Attestation) -> None:
 
 
 HARMLESS: list[tuple[str, Attestation]] = [
-    ("just fast enough", attestation(performance=40_000)),
+    ("just fast enough", attestation(performance=200_000)),
     ("nothing expected", attestation(None, verdict(expected=0), performance=1)),
     ("NVIDIA left out", attestation(host(gpu(cuda=replace(CUDA, name="H200"))))),
     ("a little less memory", attestation(host(gpu(cuda=replace(CUDA, memory_mib=136_583))))),
@@ -148,16 +150,21 @@ def test_a_miner_is_worth_its_worst_card() -> None:
     assert attested(attestation(host(gpus=()))) == Attested(score=0, grade="C", examined_ms=3_000)
 
 
-def test_a_processor_is_honestly_low() -> None:
-    """A device without any source has a right exam and a signature, which is 40 points, and is only claimed."""
-    found = score(attestation(host(GpuEvidence(uuid="CPU-0")), driver="unknown"))
-    assert (found.score, found.grade, found.performance) == (40, "C", 500_000)
+@pytest.mark.parametrize("driver", ["unknown", "plausible", "listed"])
+def test_a_processor_is_honestly_low(driver: str) -> None:
+    """A device without any source has a right exam and a signature, which is 40 points, and is only claimed; the
+    version of a driver that nothing shows in use adds nothing, and no memory counts."""
+    found = score(attestation(host(GpuEvidence(uuid="CPU-0")), driver=driver))
+    assert (found.score, found.grade, found.performance, found.memory_mib) == (40, "C", 500_000, 0)
 
 
 def test_memory_is_what_filling_vouches_for() -> None:
-    """Sources that grant more than was filled, with a quarter of room, are not believed."""
-    assert score(attestation(None, verdict(memory_mib=120_000))).memory_mib == 142_655
-    assert score(attestation(None, verdict(memory_mib=20_000))).memory_mib == 25_000
+    """Sources that grant more than was filled, with a quarter of room, are not believed; nothing filled is nothing."""
+    for filled, counted in ((120_000, 142_655), (114_124, 142_655), (114_123, 142_653), (20_000, 25_000), (0, 0)):
+        found = attestation(None, verdict(memory_mib=filled))
+        assert (score(found).filled_mib, score(found).memory_mib) == (filled, counted)
+        assert attested(found).memory_mib == counted
+    assert score(attestation(None, verdict(result="wrong"))).filled_mib == 0
 
 
 def test_the_hardware_can_vouch() -> None:

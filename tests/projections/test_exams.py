@@ -169,10 +169,11 @@ def test_speed_is_what_the_log_saw() -> None:
     assert performance_of(answer, shape, 0) == performance_of(answer, shape, 1)
 
 
-def test_a_slow_answer_is_capped() -> None:
-    """More than ten times slower than such a card does: 20 points, though every row is right."""
-    ledger = examined(trusting(claimed()), verdict(expected=10 * PERFORMANCE + 1))
-    assert worth(ledger).score == 20
+@pytest.mark.parametrize(("times", "score"), [(1, 100), (2, 40), (10, 20)])
+def test_a_slow_answer_is_capped(times: int, score: int) -> None:
+    """More than twice slower than such a card does: 40 points, more than ten times: 20, though every row is right."""
+    ledger = examined(trusting(claimed()), verdict(expected=times * PERFORMANCE + 1))
+    assert worth(ledger).score == score
 
 
 def test_all_miners_of_an_exam_have_one_window() -> None:
@@ -343,13 +344,25 @@ def test_a_chain_lets_only_measured_miners_work(terms: dict[str, int], refusal: 
     examined(ledger).when(assigned()).then()
 
 
-def test_only_measured_memory_counts_where_the_chain_asks_for_it() -> None:
-    """A device that a registration invents gets no job that needs it; elsewhere its word is enough."""
+@pytest.mark.parametrize(
+    ("filled", "needed", "available"),
+    [(0, 16_384, 0), (13_107, 16_384, 16_383), (20_000, 500_000, 25_000), (115_000, 500_000, 142_655)],
+)
+def test_only_filled_memory_counts_where_the_chain_asks_for_it(filled: int, needed: int, available: int) -> None:
+    """A device that a registration invents gets no job that needs it, nor does memory that sources grant and no exam
+    has filled; elsewhere the registration's word is enough."""
     wanted = submitted(requirement=Requirement(memory_mib=500_000))
-    invented = registered(memory_mib=900_000)
-    examined(trusting(claimed(), invented, wanted)).when(assigned()).then()
-    ledger = examined(trusting(claimed(), invented, wanted, min_memory_mib=16_384))
-    ledger.when(assigned()).then(RequirementNotMet(miner=MINER.address, needed_mib=500_000, available_mib=142_655))
+    invented, found = registered(memory_mib=900_000), verdict(expected=PERFORMANCE, memory_mib=filled)
+    examined(trusting(claimed(), invented, wanted), found).when(assigned()).then()
+    ledger = examined(trusting(claimed(), invented, wanted, min_memory_mib=16_384), found)
+    ledger.when(assigned()).then(RequirementNotMet(miner=MINER.address, needed_mib=needed, available_mib=available))
+
+
+def test_enough_filled_memory_is_enough() -> None:
+    """What was filled vouches for a quarter more: 13,108 MiB for 16,385."""
+    wanted = submitted(requirement=Requirement(memory_mib=16_385))
+    ledger = trusting(claimed(), registered(memory_mib=900_000), wanted, min_memory_mib=16_384)
+    examined(ledger, verdict(expected=PERFORMANCE, memory_mib=13_108)).when(assigned()).then()
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ _SHIPPED: Final = "lists.json"
 
 class ListedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A card. ``name_has`` stands in what the driver calls it; ``peak_giga_operations`` is the dense int8 peak by its
-    data sheet, 0 where none is known. A part of a card (MIG) has fewer ``multiprocessors`` and less memory."""
+    data sheet, the lowest where several differ; without tensor cores for int8 that of dp4a. A part of a card (MIG) has
+    fewer ``multiprocessors`` and less memory."""
 
     device_id: PciId
     product: Label
@@ -34,7 +35,7 @@ class ListedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     compute_capability: Version
     memory_gib: Annotated[int, Meta(ge=1, le=16_384)]
     multiprocessors: Annotated[int, Meta(ge=1, le=100_000)]
-    peak_giga_operations: Count
+    peak_giga_operations: Annotated[int, Meta(ge=1, le=2**31)]
 
 
 class ListedDriver(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -5,10 +5,12 @@ from functools import cache
 from hashlib import sha256
 from typing import TypeAlias
 
+import msgspec
 import numpy as np
 
 from actors.attestation.exam import BackendExaminee, Sitting, a_seed, b_seed
 from actors.attestation.exam_check import ExamFinding, ExamSetup, check_opening
+from actors.attestation.fill import Fill, HostMemory, fill_seed
 from actors.attestation.judge import Exam, Submission
 from actors.backends.base import Int32Array
 from actors.backends.cpu import CpuBackend
@@ -72,6 +74,13 @@ def honest_sitting(rows: int = ROWS, epoch: str = EPOCH, miner: str = MINER, uui
 def submission(sitting: Sitting, rows: int = ROWS, uuid: str = UUID, challenge: str = CHALLENGE) -> Submission:
     """The answer and its opening."""
     return Submission(answer=ExamAnswer(gpu=uuid, rows=rows, root=sitting.work()), opening=sitting.open(challenge))
+
+
+def filled(given: Submission, memory_mib: int) -> Submission:
+    """With so much memory filled beside it."""
+    fill = Fill(HostMemory(fill_seed(EPOCH, MINER, given.answer.gpu), memory_mib), memory_mib)
+    answer = msgspec.structs.replace(given.answer, memory_mib=memory_mib, memory_root=fill.work())
+    return msgspec.structs.replace(given, answer=answer, fill_opening=fill.open(CHALLENGE))
 
 
 def cheated(change: Change, rows: int = ROWS) -> Submission:

@@ -1,6 +1,7 @@
 """Every way to be taken for a GPU that we know of, with the score that it reaches; and an honest card beside them."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +13,20 @@ import pytest
 from actors.attestation.judge import Submission, judge
 from actors.attestation.lists import shipped
 from actors.attestation.probe import probe
+from actors.profiles import MAINNET, TESTNET
 from projections.attestation import CAPS, GpuScore, attested, scores_of
+from projections.bonds import untrustworthy
 from schemas.attestation import GpuEvidence, HostEvidence, Liveness, SourceReport
-from schemas.state import Attestation, Examined
+from schemas.genesis import Trust
+from schemas.refusals import NotAttested, PerformanceTooLow, Refusal, RequirementNotMet
+from schemas.state import Attestation, Examined, Miner, Standing
 from tests.actors.attestation.mock_host import HOST_MOUNTS, UUID, kernel_trees, libraries, needs_compiler, places
 from tests.actors.attestation.small_exam import (
     EXAM,
     FORGERIES,
     MINER,
     cheated,
+    filled,
     honest_sitting,
     lazy,
     setup,
@@ -30,8 +36,10 @@ from tests.actors.attestation.small_exam import (
 BLOCK = "5b" * 32
 COORDINATOR = "U" + "C" * 55
 LISTS = shipped()
-# What a real H200 would do in the exam's window, and what a processor does.
-H200_RATE = 900_000
+# What a real H200 would do in the exam's window: 0.37 of its peak, the most that was estimated. And what a large server
+# processor does, and a small one.
+H200_RATE = 732_000
+SERVER_RATE = 20_000
 CPU_RATE = 60
 MOST_FOR_AN_ADVERSARY = 40
 
@@ -94,6 +102,17 @@ def codes(score: GpuScore) -> set[str]:
     return {cap.code for cap in score.caps}
 
 
+def refused(found: Attestation, trust: Trust, *, has_memory: bool = False) -> Refusal | None:
+    """Why a chain of this profile gives no jobs to a miner with enough of a bond; with ``has_memory`` memory aside,
+    for a server has enough of it to fill."""
+    sums = attested(found)
+    if has_memory:
+        sums = msgspec.structs.replace(sums, memory_mib=trust.min_memory_mib)
+    standing = Standing(attested=sums, bond=trust.min_bond)
+    miner = Miner(name="m", capacity=1, devices=(), offers=(), registered_ms=0, standing=standing)
+    return untrustworthy(trust, MINER, miner)
+
+
 @pytest.fixture(scope="module")
 def right() -> Submission:
     return submission(honest_sitting())
@@ -101,12 +120,15 @@ def right() -> Submission:
 
 @needs_compiler
 def test_an_honest_card_scores_full_points(tmp_path: Path, right: Submission) -> None:
-    """A host whose four sources agree, with a right exam at the rate of its card, has 100 points and is measured."""
+    """A host whose four sources agree, with a right exam at the rate of its card, has 100 points and is measured; of
+    its memory that counts which it has filled, and a quarter more."""
     proc, sys = kernel_trees(tmp_path)
     found = probe(places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys))
-    score = scored(found.evidence(1, BLOCK, LISTS.digest()), right)
+    claimed = found.evidence(1, BLOCK, LISTS.digest())
+    score = scored(claimed, filled(right, 4))
     assert (score.score, score.grade, score.performance) == (100, "M", H200_RATE)
-    assert score.memory_mib >= 140_000
+    assert (score.filled_mib, score.memory_mib) == (4, 5)
+    assert refused(attestation(claimed, filled(right, 4)), MAINNET, has_memory=True) is None
 
 
 def test_an_honest_card_in_a_container_scores_ninety(right: Submission) -> None:
@@ -172,40 +194,93 @@ def test_evidence_without_an_exam_is_worth_little(given: str | None, right: Subm
     assert "EXAM_ABSENT" in codes(score)
 
 
-def test_a_processor_is_too_slow_for_a_card(right: Submission) -> None:
-    """CPU emulation: right rows, four thousand times too slow."""
-    score = scored(evidence(), right, CPU_RATE)
-    assert score.score <= 20
-    assert "TOO_SLOW" in codes(score)
+def emulated(name: str, device_id: str, capability: str, memory_mib: int) -> HostEvidence:
+    """Perfect evidence of any card, as anybody could write it down."""
+    nvml = report(name=name, device_id=device_id, compute_capability=capability, memory_mib=memory_mib)
+    sysfs = SourceReport(vendor_id="10de", device_id=device_id, bus_id="0000:17:00.0", driver_version="570.86.15")
+    return evidence(GpuEvidence(uuid=UUID, nvml=nvml, sysfs=sysfs))
+
+
+CARDS: dict[str, tuple[str, str, str, int]] = {
+    "H200": ("NVIDIA H200", "2335", "9.0", 143_771),
+    "A100": ("NVIDIA A100-SXM4-80GB", "20b2", "8.0", 81_920),
+    "RTX 4090": ("NVIDIA GeForce RTX 4090", "2684", "8.9", 24_564),
+    "RTX 3090": ("NVIDIA GeForce RTX 3090", "2204", "8.6", 24_576),
+    "an invented GB300": ("NVIDIA GB300", "31c2", "10.3", 143_771),
+    "an invented card": ("NVIDIA Something", "0001", "9.0", 143_771),
+    "RTX 3060": ("NVIDIA GeForce RTX 3060", "2503", "8.6", 12_288),
+    "V100": ("Tesla V100-SXM2-32GB", "1db5", "7.0", 32_768),
+}
 
 
 @pytest.mark.parametrize(
-    ("device_id", "name", "capability"),
-    [("1db5", "Tesla V100-SXM2-32GB", "7.0"), ("31c2", "NVIDIA GB300", "10.3"), ("0001", "NVIDIA Something", "9.0")],
+    ("card", "rate", "code", "points"),
+    [
+        ("H200", SERVER_RATE, "TOO_SLOW", 20),
+        ("A100", SERVER_RATE, "SLOW", 40),
+        ("RTX 4090", SERVER_RATE, "SLOW", 40),
+        ("RTX 3090", SERVER_RATE, "SLOW", 40),
+        ("an invented GB300", SERVER_RATE, "SLOW", 40),
+        ("an invented card", SERVER_RATE, "SLOW", 40),
+        *((card, CPU_RATE, "TOO_SLOW", 20) for card in CARDS),
+    ],
 )
-def test_a_processor_is_too_slow_for_any_card(device_id: str, name: str, capability: str, right: Submission) -> None:
-    """CPU emulation of a card whose rate nobody knows, listed or not: even the weakest card is faster."""
-    memory = 32_768 if device_id == "1db5" else 143_771
-    nvml = report(name=name, device_id=device_id, compute_capability=capability, memory_mib=memory)
-    sysfs = SourceReport(vendor_id="10de", device_id=device_id, bus_id="0000:17:00.0", driver_version="570.86.15")
-    score = scored(evidence(GpuEvidence(uuid=UUID, nvml=nvml, sysfs=sysfs)), right, CPU_RATE)
-    assert score.score <= 20
-    assert codes(score) == {"TOO_SLOW"}
+def test_a_processor_is_too_slow_for_a_card(card: str, rate: int, code: str, points: int, right: Submission) -> None:
+    """CPU emulation, by a large server and by a small one: every row is right, and even the weakest card that need not
+    be listed is faster."""
+    claimed = attestation(emulated(*CARDS[card]), right, rate)
+    (score,) = scores_of(claimed)
+    assert codes(score) == {code}
+    assert score.score == points <= MOST_FOR_AN_ADVERSARY
+    assert score.grade == "C"
+    for trust in (MAINNET, TESTNET):
+        assert refused(claimed, trust, has_memory=True) == NotAttested(
+            miner=MINER, needed=trust.min_score, score=points
+        )
 
 
-def test_a_processor_is_not_taken_for_a_card(right: Submission) -> None:
-    """A host that declares its processor and passes the exam is graded C and has less than any threshold."""
+@pytest.mark.parametrize("card", ["V100", "RTX 3060"])
+def test_a_processor_as_fast_as_an_old_card_is_refused_by_the_main_network(card: str, right: Submission) -> None:
+    """CPU emulation of a card that is no faster than a large server: speed does not tell them apart, so such cards are
+    not admitted to the main network either."""
+    claimed = attestation(emulated(*CARDS[card]), right, SERVER_RATE)
+    assert attested(claimed).score == 100
+    assert refused(claimed, MAINNET, has_memory=True) == PerformanceTooLow(
+        miner=MINER, needed=MAINNET.min_performance, available=SERVER_RATE
+    )
+    assert isinstance(refused(claimed, TESTNET), RequirementNotMet)
+
+
+@pytest.mark.parametrize("driver", [msgspec.UNSET, "570.86.15"], ids=["no driver", "a driver that nothing uses"])
+def test_a_processor_is_not_taken_for_a_card(driver: str | msgspec.UnsetType) -> None:
+    """A host that declares its processor and passes the exam is graded C and has less than any threshold, whatever
+    driver it names and however fast it is."""
     given = submission(honest_sitting(uuid="CPU-1"), uuid="CPU-1")
-    score = scored(evidence(GpuEvidence(uuid="CPU-1"), driver_version=msgspec.UNSET), given, CPU_RATE)
+    score = scored(evidence(GpuEvidence(uuid="CPU-1"), driver_version=driver), given, 10 * SERVER_RATE)
     assert score.grade == "C"
     assert score.score <= MOST_FOR_AN_ADVERSARY
 
 
-def test_a_slow_card_is_not_taken_for_a_fast_one(right: Submission) -> None:
-    """Relaying for many names: a card shared by forty of them answers all, more than ten times too slowly."""
-    score = scored(evidence(), right, H200_RATE // 40)
-    assert score.score <= 20
-    assert "TOO_SLOW" in codes(score)
+@pytest.mark.parametrize(
+    ("names", "caps", "points"),
+    [
+        (1, set(), 100),
+        (2, set(), 100),
+        (3, {"SLOW"}, 40),
+        (5, {"SLOW"}, 40),
+        (18, {"TOO_SLOW"}, 20),
+        (40, {"TOO_SLOW"}, 20),
+    ],
+)
+def test_one_card_relaying_for_many_names_is_too_slow(names: int, caps: set[str], points: int) -> None:
+    """A card under invented UUIDs answers for all of them in one window, all rows right, and shares its speed: from
+    three names on it is too slow for what each claims. Two names pass, with half the speed each."""
+    for name in range(names):
+        uuid = f"GPU-00000000-0000-4000-8000-{name:012d}"
+        card = msgspec.structs.replace(evidence().gpus[0], uuid=uuid, nvml=report(uuid=uuid))
+        given = submission(honest_sitting(uuid=uuid), uuid=uuid)
+        score = scored(evidence(card), given, H200_RATE // names)
+        assert (codes(score), score.score, score.performance) == (caps, points, H200_RATE // names)
 
 
 def test_one_card_under_two_names_is_seen(right: Submission) -> None:
@@ -215,18 +290,19 @@ def test_one_card_under_two_names_is_seen(right: Submission) -> None:
     assert "SHARED" in codes(score)
 
 
-@needs_compiler
-def test_a_fake_nvidia_smi_is_not_even_asked(tmp_path: Path) -> None:
-    """A program called nvidia-smi on the PATH claims an H200; no source says so."""
+def test_a_fake_nvidia_smi_is_not_even_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program called nvidia-smi on the PATH, of the probe and of its children, claims an H200; no source says so."""
     fake = tmp_path / "bin" / "nvidia-smi"
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\ntouch "$(dirname "$0")/was-run"\necho \'NVIDIA H200, 570.86.15\'\n')
     fake.chmod(0o755)
-    found = probe(places(tmp_path, None, environment={"PATH": f"{fake.parent}:{os.environ['PATH']}"}))
-    assert subprocess.run([fake], capture_output=True, check=True).stdout
-    (fake.parent / "was-run").unlink()
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    assert shutil.which("nvidia-smi") == str(fake)
+    found = probe(places(tmp_path, None))
     assert found.gpus == ()
     assert not (fake.parent / "was-run").exists()
+    subprocess.run(["nvidia-smi"], capture_output=True, check=True)
+    assert (fake.parent / "was-run").exists()
     claimed = attestation(found.evidence(1, BLOCK, LISTS.digest()), None)
     assert attested(claimed).score <= MOST_FOR_AN_ADVERSARY
 
@@ -249,11 +325,11 @@ def _claimed_h200(claimed: HostEvidence) -> HostEvidence:
 
 @needs_compiler
 def test_a_mock_nvml_with_an_agreeing_sysfs_lacks_only_the_card(tmp_path: Path, right: Submission) -> None:
-    """A mock in the driver's own place, with trees that agree: without a card the exam is absent, or far too slow."""
+    """A mock in the driver's own place, with trees that agree: without a card the exam is absent, or too slow."""
     proc, sys = kernel_trees(tmp_path)
     found = probe(places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys))
     claimed = found.evidence(1, BLOCK, LISTS.digest())
-    absent, slow = scored(claimed, None), scored(claimed, right, CPU_RATE)
+    absent, slow = scored(claimed, None), scored(claimed, right, SERVER_RATE)
     assert absent.score <= MOST_FOR_AN_ADVERSARY
     assert slow.score <= 20
 
@@ -307,20 +383,37 @@ def test_malformed_values_are_held_down(right: Submission) -> None:
     assert "MALFORMED" in codes(score)
 
 
+def test_missing_sources_give_nothing(right: Submission) -> None:
+    """Beside a right exam each missing source takes its points; what no source shows has 40, and is only claimed."""
+    gpu = evidence().gpus[0]
+    shown = {
+        "both": gpu,
+        "NVML": msgspec.structs.replace(gpu, sysfs=msgspec.UNSET),
+        "sysfs": msgspec.structs.replace(gpu, nvml=msgspec.UNSET),
+        "neither": GpuEvidence(uuid=UUID),
+    }
+    found = {name: scored(evidence(card), right) for name, card in shown.items()}
+    assert {name: score.score for name, score in found.items()} == {"both": 100, "NVML": 85, "sysfs": 75, "neither": 40}
+    assert {name: score.grade for name, score in found.items()} == {
+        "both": "M",
+        "NVML": "M",
+        "sysfs": "M",
+        "neither": "C",
+    }
+
+
 @pytest.mark.parametrize(
-    "fields",
-    [
-        ("nvml", "sysfs"),
-        ("sysfs",),
-        ("nvml",),
-    ],
+    ("field", "points"), [("uuid", 95), ("name", 95), ("memory_mib", 95), ("bus_id", 85), ("vendor_id", 100)]
 )
-def test_missing_fields_give_nothing(fields: tuple[str, ...]) -> None:
-    """Sources that are missing score nothing; without an exam no evidence passes 40."""
-    whole = evidence().gpus[0]
-    gpu = GpuEvidence(uuid=UUID, **dict.fromkeys(fields, msgspec.UNSET) | {"live": msgspec.UNSET})
-    part = msgspec.structs.replace(whole, **dict.fromkeys(fields, msgspec.UNSET))
-    assert scored(evidence(gpu), None).score <= scored(evidence(part), None).score <= MOST_FOR_AN_ADVERSARY
+def test_missing_fields_give_nothing(field: str, points: int, right: Submission) -> None:
+    """Beside a right exam a field that NVML leaves out takes the points that only it gives."""
+    gpu = msgspec.structs.replace(evidence().gpus[0], nvml=report(**{field: None}))
+    assert scored(evidence(gpu), right).score == points
+
+
+def test_a_missing_driver_gives_nothing(right: Submission) -> None:
+    """Without a version the driver's 20 points are gone."""
+    assert scored(evidence(driver_version=msgspec.UNSET), right).score == 80
 
 
 def test_a_malformed_answer_is_held_down(right: Submission) -> None:

@@ -5,11 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.attestation.fill import Fill, HostMemory, fill_seed
-from actors.attestation.judge import device_lane, driver_lane, expected_rate, judge
+from actors.attestation.judge import WEAKEST_PEAK, device_lane, driver_lane, expected_rate, judge
 from actors.attestation.lists import ListedDriver, shipped
 from schemas.attestation import ExamVerdict, GpuEvidence, HostEvidence, SourceReport
-from tests.actors.attestation.small_exam import CHALLENGE, EPOCH, EXAM, MINER, UUID, honest_sitting, setup, submission
+from tests.actors.attestation.small_exam import EXAM, MINER, UUID, filled, honest_sitting, setup, submission
 
 BLOCK = "5b" * 32
 LISTS = shipped()
@@ -102,21 +101,19 @@ def test_drivers_stand_in_their_lane(version: str | None, module: str | None, li
 
 
 def test_every_card_owes_a_rate() -> None:
-    """A known peak, else what the multiprocessors do, else what the weakest card does; a processor owes nothing."""
-    h200, volta = (LISTS.device(device_id) for device_id in ("2335", "1db5"))
-    known, unstated = expected_rate(card(name="NVIDIA H200"), h200), expected_rate(card(name="Tesla V100"), volta)
-    large, weakest = expected_rate(card(name="X", multiprocessors=200), None), expected_rate(card(name="X"), None)
-    assert known == 1_979_000 // 4
-    assert known > large > unstated > weakest > 0
+    """A quarter of the listed peak, also where that is low; of the weakest admitted class's where a card is in no list,
+    whatever it says of itself; a processor, of which no source speaks, owes nothing."""
+    for device in LISTS.devices:
+        assert expected_rate(card(name=device.name_has), device) == device.peak_giga_operations // 4
+    assert WEAKEST_PEAK == 284_000
+    for said in ({"name": "X"}, {"multiprocessors": 1}, {"name": "X", "multiprocessors": 100_000}, {}):
+        assert expected_rate(card(**said), None) == 71_000
     assert expected_rate(GpuEvidence(uuid="CPU-1"), None) == 0
 
 
 def test_a_verdict_says_what_was_found() -> None:
     """One entry per declared GPU in the order of the evidence; memory as far as it was shown; the lists' digest."""
-    given = submission(honest_sitting())
-    fill = Fill(HostMemory(fill_seed(EPOCH, MINER, UUID), 1), 1)
-    answer = msgspec.structs.replace(given.answer, memory_mib=1, memory_root=fill.work())
-    given = msgspec.structs.replace(given, answer=answer, fill_opening=fill.open(CHALLENGE))
+    given = filled(submission(honest_sitting()), 1)
     gpus = (GpuEvidence(uuid="GPU-silent"), card(vendor_id="10de", device_id="2335"))
     evidence = HostEvidence(height=1, block=BLOCK, gpus=gpus)
     verdict = judge(MINER, EXAM, setup(), evidence, {UUID: given, "GPU-undeclared": given}, LISTS, fresh=True)

@@ -30,6 +30,21 @@ def test_the_shipped_lists_name_the_admitted_cards() -> None:
     assert lists.sources
 
 
+def test_every_listed_card_has_a_peak() -> None:
+    """Without one a card would owe no speed; the least of them is a hundredth of the largest."""
+    peaks = {device.product: device.peak_giga_operations for device in shipped().devices}
+    assert min(peaks.values()) * 100 > max(peaks.values())
+    assert (peaks["H200 SXM 141GB"], peaks["GeForce RTX 3090"], peaks["Tesla V100 SXM2 32GB"]) == (
+        1_979_000,
+        284_000,
+        62_800,
+    )
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(
+            canonical(shipped()).replace(b'"peak_giga_operations":284000', b'"peak_giga_operations":0'), type=Lists
+        )
+
+
 def test_an_update_is_taken_and_kept(tmp_path: Path) -> None:
     """Newer lists with the trusted signature are stored, and used from then on."""
     file = tmp_path / "home" / "lists.json"

@@ -2,18 +2,19 @@
 
 from typing import Any
 
+import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from actors.command_line.levels import level_rows
-from actors.command_line.miner_explain import explained
+from actors.command_line.miner_explain import explained, facts_of
 from actors.profiles import DEVNET, MAINNET, PROFILES, TESTNET
 from events.blocks import decode_genesis
 from events.canonical import canonical
 from events.keys import Key
 from projections.attestation import attested
 from schemas.events import Device, Offer
-from schemas.refusals import BondTooLow, NotAttested
+from schemas.refusals import BondTooLow, NotAttested, RequirementNotMet
 from schemas.state import Attestation, Miner, Standing
 from tests.projections.attested import ADDRESS, attestation, host, verdict
 
@@ -43,6 +44,28 @@ def test_a_measured_card_is_admitted_everywhere() -> None:
     assert [row["points"] for row in rows] == [10, 20, 30, 30, 10]
     assert all(row["found"] and row["asked for"] and row["why"] for row in rows)
     assert b'"admitted":true' in canonical(replace(said, refusal=BondTooLow(miner=ADDRESS, needed=1, available=0)))
+
+
+@pytest.mark.parametrize(
+    ("filled", "said"),
+    [
+        (115_000, "142655 MiB count, 115000 MiB filled in the exam; the chain asks for 15564"),
+        (20_000, "25000 MiB count, 20000 MiB filled in the exam; the chain asks for 15564"),
+        (0, "0 MiB count, 0 MiB filled in the exam; the chain asks for 15564"),
+    ],
+)
+def test_memory_is_told_as_far_as_it_was_filled(filled: int, said: str) -> None:
+    """Not what the sources say: what counts, and what was filled for it."""
+    found = attestation(None, verdict(memory_mib=filled))
+    assert facts_of(explained(ADDRESS, miner(found), found, MAINNET), found)["memory"] == said
+
+
+def test_memory_that_was_not_filled_keeps_a_miner_out() -> None:
+    """A right exam without any fill has all points and no jobs, where the chain asks for memory."""
+    found = attestation(None, verdict(memory_mib=0))
+    said = explained(ADDRESS, miner(found), found, MAINNET)
+    assert said.refusal == RequirementNotMet(miner=ADDRESS, needed_mib=MAINNET.min_memory_mib, available_mib=0)
+    assert explained(ADDRESS, miner(found), found, DEVNET).admitted
 
 
 def test_what_keeps_a_miner_out_is_named() -> None:
