@@ -117,7 +117,7 @@ class CpuBackend:
 
     def sort(self, values: IntegerArray, progress: Progress = no_progress) -> IntegerArray:
         """See `actors.backends.base.Backend.sort`."""
-        return sort.sort(values, progress)
+        return sort.sort(values, progress, self._threads)
 
     def convolve(
         self, picture: UInt8Array, kernel: Int32Array, divisor: int, offset: int, progress: Progress = no_progress

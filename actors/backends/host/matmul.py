@@ -1,4 +1,4 @@
-"""Exact products on a GPU: by the widest kernel that the card has instructions for."""
+"""Exact products on a GPU, by the widest kernel that the card has instructions for; a launch per band of rows."""
 
 import warnings
 from collections.abc import Mapping
@@ -11,12 +11,16 @@ from msgspec import Struct
 
 from actors.backends.base import DeviceFault, Float16Array, Float32Array, Int8Array, Int32Array, Progress, no_progress
 from actors.backends.gpu import Buffer, Extent, Gpu
+from actors.backends.host.bands import bands
 from schemas.services import MAX_EXACT_SUM
 
 # Both operands are padded to multiples of it, in both dimensions; rows are of so many bytes.
 TILE: Final = 128
 _SQUARE: Final = 32
 _STAGES_BYTES: Final = 3 * 2 * TILE * 80
+# Elements of the product in a band: 128 of the largest tiles, so that nearly all of an H200's 132 multiprocessors have
+# one.
+_BAND_ELEMENTS: Final = 1 << 22
 # The product that a kernel has to show: more than a tile in each dimension, and more steps than a pipeline has stages.
 _SHOWN_SHAPE: Final = (140, 700, 270)
 # By UUID of the card and name of the kernel.
@@ -121,8 +125,8 @@ def multiply_fp16(
 ) -> Float32Array:
     """The exact product of matrices of integers, sums of products at most 2**23 in magnitude; no zero is negative."""
     product = _multiply(gpu, a, b, FP16_KERNELS, kernel or fastest(gpu, FP16_KERNELS), np.dtype(np.float32), progress)
-    positive: Float32Array = product + np.float32(0)
-    return positive
+    product += np.float32(0)
+    return product
 
 
 def _multiply(
@@ -136,12 +140,15 @@ def _multiply(
 ) -> npt.NDArray[Any]:
     kernel = kernels[name]
     rows, columns = a.shape[0], b.shape[1]
-    product = gpu.zeros(rows * columns * 4)
-    left = packed(gpu, "rows", a, kernel)
     right = packed(gpu, "columns", b, kernel)
-    launch_product(gpu, name, kernel, left, right, product, (rows, inner_bytes(a), columns), a.itemsize)
-    found = gpu.get(product, result, (rows, columns))
-    progress(1, 1)
+    found = np.empty((rows, columns), dtype=result)
+    for band in bands(rows, -(-_BAND_ELEMENTS // columns), TILE, progress):
+        count = band.stop - band.start
+        product = gpu.zeros(count * columns * 4)
+        left = packed(gpu, "rows", a[band], kernel)
+        launch_product(gpu, name, kernel, left, right, product, (count, inner_bytes(a), columns), a.itemsize)
+        found[band] = gpu.get(product, result, (count, columns))
+        progress(band.stop, rows)
     return found
 
 

@@ -9,8 +9,8 @@ from actors.backends.gpu import Gpu
 from actors.backends.reference.option import SUMS, tables
 
 _THREADS: Final = 128
-# Chunks of one launch: a fraction of a second, so that progress shows.
-_LAUNCH_CHUNKS: Final = 16_384
+# Chunks of one launch, so that progress shows: twice the blocks that the 132 multiprocessors of an H200 run at once.
+_LAUNCH_CHUNKS: Final = 4_096
 
 
 def payoff_sums(gpu: Gpu, walk: Walk, first: int, count: int, progress: Progress = no_progress) -> Int64Array:

@@ -6,6 +6,7 @@ import numpy as np
 
 from actors.backends.base import IntegerArray, Progress, no_progress
 from actors.backends.gpu import Gpu
+from actors.backends.host.bands import wait
 
 # As in the kernels.
 TILE: Final = 4_096
@@ -33,6 +34,7 @@ def sort(gpu: Gpu, values: IntegerArray, progress: Progress = no_progress) -> In
         grid, block = (tiles, 1, 1), (_THREADS, 1, 1)
         gpu.launch("sort", f"radix_scatter_{bits}", grid, block, keys, ordered, counts, totals, *digit)
         keys, ordered = ordered, keys
+        wait(gpu, keys)
         progress(done, len(passes))
     result: IntegerArray = gpu.get(keys, values.dtype, values.shape)
     return result
