@@ -14,7 +14,7 @@ from actors.profiles import PROFILES
 from events.errors import DeviceUnavailable
 
 if TYPE_CHECKING:
-    from actors.attestation.selftest import SelfTest
+    from actors.attestation.selftest import Backends, SelfTest
     from actors.backends.base import Backend
     from schemas.genesis import Trust
 
@@ -25,8 +25,12 @@ def selftest(
         Literal["auto", "cpu", "pycuda"],
         Parameter(help="What computes the exam; auto takes the GPU where there is one that works."),
     ] = "auto",
+    gpu: Annotated[
+        str, Parameter(help="The UUID of one GPU; without it, all of this host are examined, one after the other.")
+    ] = "",
     seconds: Annotated[
-        int, Parameter(validator=validators.Number(gte=1, lte=60), help="How long the exam shall take, about.")
+        int,
+        Parameter(validator=validators.Number(gte=1, lte=60), help="How long the exam of a GPU shall take, about."),
     ] = 3,
     fill: Annotated[
         int | None,
@@ -38,10 +42,10 @@ def selftest(
     kept: Kept = None,
     display: Display = DISPLAY,
 ) -> int:
-    """Probe this host, sit an exam, and show the score level by level, with what held it down.
+    """Probe this host, sit an exam on each GPU, and show the score level by level, with what held it down.
 
-    The time is this machine's own clock and nobody else has looked: the network measures both itself. Exit code 1 when
-    the exam was not right.
+    The score is that of the worst GPU. The time is this machine's own clock and nobody else has looked: the network
+    measures both itself. Exit code 1 when an exam was not right.
     """
     from actors.attestation.lists import load
     from actors.attestation.selftest import selftest as examine
@@ -49,15 +53,16 @@ def selftest(
 
     output = Output(display)
     lists = load(lists_file(kept))
-    chosen, why = _backend(backend)
+    backends, why = _backends(backend)
     if why:
         output.note(f"backend cpu: {why}")
     with ExitStack() as stack:
         stages = _Stages(output, stack)
         found = examine(
             Key(secrets.token_bytes(32)).address,
-            chosen,
+            backends,
             lists,
+            only=gpu,
             duration_ms=seconds * 1_000,
             fill_mib=fill,
             stages=stages,
@@ -86,42 +91,57 @@ class _Stages:
         self._advance(done)
 
 
-def _backend(wanted: str) -> "tuple[Backend, str]":
-    """The backend, and why it is not the GPU's where that was possible."""
+def _backends(wanted: str) -> "tuple[Backends, str]":
+    """What computes on a GPU, and why not the GPU itself where that was possible: all by one backend."""
     from actors.backends import choose
 
-    if wanted != "auto":
-        return choose(wanted), ""
-    try:
-        return choose("pycuda"), ""
-    except DeviceUnavailable as error:
-        return choose("cpu"), str(error)
+    name, why = wanted, ""
+    if wanted == "auto":
+        name = "pycuda"
+        try:
+            choose(name)
+        except DeviceUnavailable as error:
+            name, why = "cpu", str(error)
+
+    def backend(device: str | None) -> "Backend":
+        return choose(name, device=device)
+
+    return backend, why
 
 
 def _show(output: Output, found: "SelfTest") -> None:
-
     for gpu in found.gpus:
+        output.note(f"{gpu.gpu}: {gpu.score} points, grade {gpu.grade}")
         output.many(found.gpus, level_rows(gpu))
     facts: dict[str, object] = {
         "score": f"{found.score} of 100, grade {found.grade} ({_grade(found.grade)})",
     }
     for name, trust in PROFILES.items():
         facts[name] = _admitted(found, trust)
-    if found.exam is not None:
-        exam = found.exam
-        facts["exam"] = (
-            f"{exam.rows:,} rows on {exam.backend} in {exam.duration_ms / 1_000:.1f} s, "
-            f"{exam.giga_operations:,} giga-operations/s; checked in {exam.check_ms} ms"
-        )
+    facts["exam"] = "\n".join(_exams(found))
     for state in found.sources:
         facts[state.source] = f"{state.devices} devices" if state.answered else f"silent: {state.detail}"
     for label, paths in (("preloaded", found.preloaded), ("overlaid", found.overlaid), ("malformed", found.malformed)):
         if paths:
             facts[label] = "\n".join(paths)
+    if found.unclaimed:
+        facts["other gpus"] = f"seen by the kernel only, not claimed: {', '.join(gpu.uuid for gpu in found.unclaimed)}"
     facts["lists"] = found.lists
     output.one(found, facts)
     for line in _advice(found):
         output.note(line)
+
+
+def _exams(found: "SelfTest") -> list[str]:
+    """A line for each GPU, with its name where there are several."""
+    said = {
+        exam.gpu: f"{exam.rows:,} rows on {exam.backend} in {exam.duration_ms / 1_000:.1f} s, "
+        f"{exam.giga_operations:,} giga-operations/s; checked in {exam.check_ms} ms"
+        for exam in found.exams
+    }
+    said |= {absent.gpu: f"not answered: {absent.why}" for absent in found.unexamined}
+    lines = [said[gpu.gpu] for gpu in found.gpus]
+    return lines if len(lines) == 1 else [f"{gpu.gpu}: {line}" for gpu, line in zip(found.gpus, lines, strict=True)]
 
 
 def _grade(grade: str) -> str:
@@ -147,6 +167,11 @@ def _admitted(found: "SelfTest", trust: "Trust") -> str:
 def _advice(found: "SelfTest") -> list[str]:
     """How to reach more, where something can be done."""
     said = []
+    if found.unexamined:
+        said.append(
+            "A claimed GPU that does not answer holds the whole host down. Mend it, see that CUDA_VISIBLE_DEVICES "
+            "leaves it in, or let the miner claim another one alone: `gpu` in its settings, --gpu here."
+        )
     if not any(state.devices for state in found.sources):
         said.append("No source shows a GPU. With NVIDIA's driver, and in a container its runtime, four of them could.")
     if found.preloaded:

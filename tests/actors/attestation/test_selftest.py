@@ -4,22 +4,51 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from actors.attestation.lists import shipped
 from actors.attestation.live import watched
 from actors.attestation.probe import Places
 from actors.attestation.selftest import SelfTest, selftest
+from actors.backends.base import Backend
 from actors.backends.cpu import CpuBackend
-from tests.actors.attestation.mock_host import UUID, kernel_trees, libraries, needs_compiler, places
+from events.errors import BadInput, DeviceUnavailable
+from tests.actors.attestation.mock_host import (
+    SECOND_BUS,
+    SECOND_UUID,
+    UUID,
+    kernel_trees,
+    libraries,
+    needs_compiler,
+    neighbour,
+    places,
+)
 from tests.actors.attestation.small_exam import MINER, SHAPE
 
 
-def examined(where: Places, fill_mib: int = 0) -> tuple[SelfTest, list[str]]:
+class Cards:
+    """What computes by UUID: the processor, in place of cards of which some are ``broken``."""
+
+    def __init__(self, *broken: str) -> None:
+        self.asked: list[str | None] = []
+        self._broken = broken
+
+    def __call__(self, device: str | None) -> Backend:
+        self.asked.append(device)
+        if device in self._broken:
+            raise DeviceUnavailable(f"there is no GPU {device}")
+        return CpuBackend()
+
+
+def examined(
+    where: Places, fill_mib: int = 0, *, only: str = "", cards: Cards | None = None
+) -> tuple[SelfTest, list[str]]:
     stages: list[str] = []
     found = selftest(
         MINER,
-        CpuBackend(),
+        cards or Cards(),
         shipped(),
+        only=only,
         places=where,
         shape=SHAPE,
         duration_ms=100,
@@ -36,10 +65,10 @@ def test_a_processor_scores_honestly_low(tmp_path: Path) -> None:
     (gpu,) = found.gpus
     assert gpu.gpu.startswith("CPU-")
     assert [level.points for level in gpu.levels] == [0, 0, 0, 30, 10]
-    assert found.exam is not None
-    assert found.exam.backend == "cpu"
+    (exam,) = found.exams
+    assert exam.backend == "cpu"
     assert list(dict.fromkeys(stages)) == ["probing", "calibrating", "exam", "filling memory"]
-    assert msgspec.json.decode(msgspec.json.encode(found))["exam"]["rows"] == found.exam.rows
+    assert msgspec.json.decode(msgspec.json.encode(found))["exams"][0]["rows"] == exam.rows
 
 
 @needs_compiler
@@ -50,6 +79,70 @@ def test_a_mocked_card_on_a_processor_is_too_slow(tmp_path: Path) -> None:
     assert found.score <= 20
     assert "TOO_SLOW" in {cap.code for cap in found.gpus[0].caps}
     assert found.evidence.gpus[0].live
+
+
+@needs_compiler
+def test_every_card_is_examined_by_its_uuid(tmp_path: Path) -> None:
+    """Of two cards, which NVML and CUDA number differently, each sits an exam of its own, on what has its UUID; the
+    stages say whose they are."""
+    cards = Cards()
+    found, stages = examined(places(tmp_path, libraries(tmp_path / "lib", CARDS="2")), cards=cards)
+    assert cards.asked == [UUID, SECOND_UUID]
+    assert [exam.gpu for exam in found.exams] == [gpu.gpu for gpu in found.gpus] == cards.asked
+    assert [level.points for gpu in found.gpus for level in gpu.levels if level.name == "exam"] == [30, 30]
+    assert all(gpu.live for gpu in found.evidence.gpus)
+    assert {f"{UUID}: exam", f"{SECOND_UUID}: exam"} <= set(stages)
+    assert found.score == min(gpu.score for gpu in found.gpus)
+    assert msgspec.json.decode(msgspec.json.encode(found), type=SelfTest) == found
+
+
+@needs_compiler
+def test_one_card_alone(tmp_path: Path) -> None:
+    """The card with this UUID, in whatever case it is written, is claimed and examined, and no other."""
+    cards = Cards()
+    library = libraries(tmp_path / "lib", CARDS="2")
+    found, _ = examined(places(tmp_path, library), only=SECOND_UUID.lower(), cards=cards)
+    assert cards.asked == [SECOND_UUID]
+    assert [gpu.uuid for gpu in found.evidence.gpus] == [gpu.gpu for gpu in found.gpus] == [SECOND_UUID]
+
+
+@needs_compiler
+def test_a_card_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """With the names of those that are; a neighbour's is none of them."""
+    _, sys = kernel_trees(tmp_path)
+    neighbour(sys, SECOND_BUS)
+    where = places(tmp_path, libraries(tmp_path / "lib"), sys=sys)
+    with pytest.raises(BadInput, match="PCI-0000-65-00-0") as raised:
+        examined(where, only="PCI-0000-65-00-0")
+    assert UUID in raised.value.why
+
+
+@needs_compiler
+def test_a_card_that_cannot_work_is_absent(tmp_path: Path) -> None:
+    """The others are examined nevertheless; its reason is told, and its points are those without an exam."""
+    found, _ = examined(places(tmp_path, libraries(tmp_path / "lib", CARDS="2")), cards=Cards(UUID))
+    assert [exam.gpu for exam in found.exams] == [SECOND_UUID]
+    assert [(absent.gpu, UUID in absent.why) for absent in found.unexamined] == [(UUID, True)]
+    assert "EXAM_ABSENT" in {cap.code for cap in found.gpus[0].caps}
+    assert "EXAM_ABSENT" not in {cap.code for cap in found.gpus[1].caps}
+
+
+@needs_compiler
+def test_where_no_card_can_work_the_reason_is_raised(tmp_path: Path) -> None:
+    """There is nothing to score."""
+    with pytest.raises(DeviceUnavailable, match=UUID):
+        examined(places(tmp_path, libraries(tmp_path / "lib", CARDS="2")), cards=Cards(UUID, SECOND_UUID))
+
+
+@needs_compiler
+def test_a_neighbour_is_told_and_not_examined(tmp_path: Path) -> None:
+    """A card in /sys alone is no part of the claim, and shows beside it."""
+    proc, sys = kernel_trees(tmp_path)
+    neighbour(sys, SECOND_BUS)
+    cards = Cards()
+    found, _ = examined(places(tmp_path, libraries(tmp_path / "lib"), proc=proc, sys=sys), cards=cards)
+    assert cards.asked == [UUID]
+    assert [gpu.uuid for gpu in found.unclaimed] == ["PCI-0000-65-00-0"]
 
 
 @needs_compiler

@@ -5,11 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from actors.attestation.lists import shipped, signed
 from actors.command_line.doctor_gpu import gpu_findings
 from events.keys import Key
-from tests.actors.attestation.mock_host import SECOND_BUS, kernel_trees, libraries, needs_compiler, neighbour, places
+from tests.actors.attestation.mock_host import (
+    SECOND_BUS,
+    SECOND_UUID,
+    UUID,
+    kernel_trees,
+    libraries,
+    needs_compiler,
+    neighbour,
+    places,
+)
 
 MAINTAINER = Key(bytes(31) + b"\1")
 
@@ -25,6 +35,23 @@ def test_the_selftest_shows_every_level(assay: Any) -> None:
     found = json.loads(told.out)
     assert f"{found['score']} of 100" in shown.out
     assert [level["number"] for level in found["gpus"][0]["levels"]] == [1, 2, 3, 4, 5]
+
+
+@needs_compiler
+def test_the_selftest_shows_every_card(assay: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cards by mock libraries: a table and a line of the exam for each; with --gpu, one of them alone."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libraries(tmp_path / "lib", CARDS="2")))
+    words = ("miner", "selftest", "--backend", "cpu", "--seconds", "1")
+    shown = assay(*words)
+    assert shown.out.count("4 exam") == 2
+    for uuid in (UUID, SECOND_UUID):
+        assert f"{uuid}: " in shown.err
+        assert f"{uuid}: " in shown.out
+    one = json.loads(assay(*words, "--gpu", SECOND_UUID, "-o", "json").out)
+    assert [exam["gpu"] for exam in one["exams"]] == [gpu["gpu"] for gpu in one["gpus"]] == [SECOND_UUID]
+    refused = assay(*words, "--gpu", "GPU-0")
+    assert refused.code == 2
+    assert SECOND_UUID in refused.err
 
 
 def test_lists_are_shown_signed_and_updated(assay: Any, tmp_path: Path) -> None:
