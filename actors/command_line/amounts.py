@@ -1,10 +1,11 @@
-"""Amounts, times and digests as people write and read them; no floating point on the way."""
+"""Amounts, times, digests and addresses as people write and read them; no floating point on the way."""
 
 import re
 from datetime import UTC, datetime
 from typing import Final
 
 from events.errors import BadInput
+from events.keys import is_address
 from schemas.values import MAX_SAFE_INTEGER, MICRO_PER_ASY
 
 _AMOUNT: Final = re.compile(r"(?P<whole>[0-9]{1,30})(?:\.(?P<rest>[0-9]{1,6}))?")
@@ -36,6 +37,12 @@ def check_digest(text: str, what: str, hint: str = "Copy it whole; `assay job li
             why="that has 64 hexadecimal digits in lower case",
             hint=hint,
         )
+
+
+def check_address(text: str) -> None:
+    """Raises BadInput unless the text is an address."""
+    if not is_address(text):
+        raise BadInput(f"{text[:80]!r} is no address", hint="An account has 56 characters and starts with U.")
 
 
 def moment(time_ms: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from actors.command_line.logs import log_messages, say_whose_genesis
 from actors.command_line.network import connect
@@ -14,25 +15,34 @@ from projections.chain import Chain, Final
 from projections.log_file import LogReader
 from schemas.genesis import Genesis
 
-Take = Callable[[Final], None]
+
+class Fold(Protocol):
+    """Told every final block."""
+
+    def add(self, final: Final, /) -> None: ...
 
 
-async def each_block(log: Path | None, network: Network, known: Genesis | None, output: Output, take: Take) -> Chain:
-    """Gives every final block to ``take`` and returns the chain after the last: of the exported file ``log``, else of
-    the network, for which the genesis must be ``known``. Raises Divergence where the log is wrong."""
+Folded = TypeVar("Folded", bound=Fold)
+
+
+async def each_block(
+    log: Path | None, network: Network, known: Genesis | None, output: Output, begin: Callable[[Genesis], Folded]
+) -> tuple[Folded, Chain]:
+    """What ``begin`` makes of the genesis, told every final block, and the chain after the last: of the exported file
+    ``log``, else of the network, for which the genesis must be ``known``. Raises Divergence where the log is wrong."""
     if log is not None:
-        return _of_file(log, known, output, take)
+        return _of_file(log, known, output, begin)
     if known is None:
         raise no_genesis()
     async with connect(network) as line:
         end = await line.bus.chain_end()
-        auditor = Auditor(known)
+        auditor, fold = Auditor(known), begin(known)
         with output.progress("audit", end) as advance:
             async for message in log_messages(line, end, advance):
                 if (final := auditor.add(message.sequence, message.kind, message.data)) is not None:
-                    take(final)
+                    fold.add(final)
     auditor.finish()
-    return auditor.chain
+    return fold, auditor.chain
 
 
 def no_genesis() -> BadInput:
@@ -40,17 +50,20 @@ def no_genesis() -> BadInput:
     return BadInput("no genesis", why="a node's word is no proof", hint="Name the chain's genesis with --genesis FILE.")
 
 
-def _of_file(log: Path, known: Genesis | None, output: Output, take: Take) -> Chain:
+def _of_file(
+    log: Path, known: Genesis | None, output: Output, begin: Callable[[Genesis], Folded]
+) -> tuple[Folded, Chain]:
     if not log.is_file():
         raise NotFound(f"there is no file {log}", hint="Name a file that `assay log export` wrote.")
     with log.open("rb") as file, output.progress("audit", log.stat().st_size) as advance:
         reader = LogReader(file)
         auditor = Auditor(reader.genesis, expected_genesis_hash=genesis_hash(known) if known else None)
+        fold = begin(reader.genesis)
         for sequence, kind, data in reader.messages():
             if (final := auditor.add(sequence, kind, data)) is not None:
-                take(final)
+                fold.add(final)
             advance(reader.bytes_read)
         auditor.finish(reader.trailer)
     if known is None:
         say_whose_genesis(output, auditor.chain.genesis_hash)
-    return auditor.chain
+    return fold, auditor.chain

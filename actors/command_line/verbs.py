@@ -104,6 +104,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[Verb | Group, ...]], ...]] = (
                     Verb("receipt", "Signatures and proofs of a receipt.", "verify:verify_receipt"),
                     Verb("proof", "A proof of an event or of a state record.", "verify:verify_proof"),
                     Verb("job", "Repeat the verdicts on a job's results.", "verify_job:verify_job"),
+                    Verb("exam", "Repeat the verdicts of an exam.", "verify_exam:verify_exam"),
                     Verb("log", "Execute an exported log again from genesis, as `audit FILE` does.", "logs:verify_log"),
                     Verb("rows", "Derive a node's file again from its own blocks.", "verify_rows:verify_rows"),
                 ),

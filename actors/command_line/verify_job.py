@@ -8,7 +8,7 @@ import msgspec
 from cyclopts import Parameter, validators
 from msgspec import Struct, UnsetType
 
-from actors.command_line.amounts import check_digest
+from actors.command_line.amounts import check_address, check_digest
 from actors.command_line.attempts import SETTLED, Attempt, Attempts
 from actors.command_line.blobs import Blobs, blobs_in, hold_digest
 from actors.command_line.checks import Checks
@@ -18,8 +18,7 @@ from actors.command_line.options import DISPLAY, NETWORK, Display, JobId, Networ
 from actors.command_line.output import Output
 from actors.command_line.sentences import work_in_words
 from actors.command_line.verify import GenesisFile, load_genesis, with_list
-from events.errors import BadInput, NotFound, VerificationFailed
-from events.keys import is_address
+from events.errors import NotFound, VerificationFailed
 from projections.proofs import ProvenState, verify_block, verify_bundle
 from projections.receipts import challenge_seed
 from schemas.genesis import Genesis
@@ -69,8 +68,8 @@ async def verify_job(
     challenge from the chain, check the result with it, and compare with what the log says of it.
     Offline with --log and --blobs; what is not given comes from the network, with proofs against the genesis."""
     check_digest(job, "the id of a job")
-    if miner is not None and not is_address(miner):
-        raise BadInput(f"{miner[:80]!r} is no address", hint="An account has 56 characters and starts with U.")
+    if miner is not None:
+        check_address(miner)
     output = Output(display)
     known = load_genesis(genesis)
     case = None if log else await _case_of_network(network, job, known)
@@ -96,8 +95,7 @@ async def verify_job(
 
 
 async def _case_in_log(log: Path | None, network: Network, job_id: str, known: Genesis | None, output: Output) -> Case:
-    attempts = Attempts(job_id)
-    chain = await each_block(log, network, known, output, attempts.add)
+    attempts, chain = await each_block(log, network, known, output, lambda _: Attempts(job_id))
     found = chain.state.job(job_id)
     if found is None:
         raise NotFound(f"the log has no job {job_id}", hint="Export the log again, after the job.")
