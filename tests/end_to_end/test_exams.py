@@ -24,7 +24,7 @@ from tests.end_to_end.client import Client, Follower, connect, seeded_work
 
 PATIENCE_S = 60.0
 # A settled job always draws its miner.
-TRUST = msgspec.structs.replace(DEVNET, spot_check_bps=10_000, exam_window_ms=9_000)
+TRUST = msgspec.structs.replace(DEVNET, spot_check_bps=10_000)
 
 _answers = msgspec.json.Decoder(QueryAnswer | QueryRefused)
 

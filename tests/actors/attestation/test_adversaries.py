@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from actors.attestation.judge import Submission, judge
-from actors.attestation.lists import shipped
+from actors.attestation.lists import ListedDevice, shipped
 from actors.attestation.probe import probe
 from actors.profiles import MAINNET, TESTNET
 from projections.attestation import CAPS, GpuScore, attested, scores_of
@@ -237,6 +237,19 @@ def test_a_processor_is_too_slow_for_a_card(card: str, rate: int, code: str, poi
         assert refused(claimed, trust, has_memory=True) == NotAttested(
             miner=MINER, needed=trust.min_score, score=points
         )
+
+
+@pytest.mark.parametrize("device", LISTS.devices, ids=lambda device: f"{device.product} {device.device_id}")
+def test_a_processor_is_told_by_its_speed_or_refused(device: ListedDevice, right: Submission) -> None:
+    """CPU emulation by a large server of each listed card: too slow, or, where the card's peak is 160 TOPS or less, too
+    slow for the main network, which so refuses the card itself as well."""
+    name = f"NVIDIA {device.name_has}"
+    claimed = attestation(
+        emulated(name, device.device_id, device.compute_capability, device.memory_gib * 1_024), right, SERVER_RATE
+    )
+    peak = device.peak_giga_operations
+    assert attested(claimed).score == (100 if peak <= 160_000 else 40 if peak <= 800_000 else 20)
+    assert refused(claimed, MAINNET, has_memory=True) is not None
 
 
 @pytest.mark.parametrize("card", ["V100", "RTX 3060"])
