@@ -14,6 +14,16 @@ from typing import Final
 from actors.backends.build import compiler
 
 _DRIVER: Final = "libcuda.so.1"
+_ROOT: Final = Path(__file__).resolve().parents[3]
+# Memory there and back: more than a driver that only answers.
+_REACH: Final = """
+import numpy
+from actors.backends.pycuda import PyCudaGpu
+gpu = PyCudaGpu()
+words = numpy.arange(1000)
+assert (gpu.get(gpu.put(words), words.dtype, words.shape) == words).all(), "memory does not keep what is put into it"
+gpu.close()
+"""
 
 
 class Missing(Exception):
@@ -68,6 +78,17 @@ def require_pycuda(say: Callable[[str], None]) -> None:
             LIBRARY_PATH=f"{folder}:{toolkit / 'lib64'}",
         )
     importlib.invalidate_caches()
+
+
+def require_device() -> None:
+    """Raises `Missing` unless PyCUDA reaches a device: built for another driver, or without the rights, it does not.
+
+    In a process of its own, which may crash, and which gives the device back.
+    """
+    done = subprocess.run([sys.executable, "-c", _REACH], capture_output=True, text=True, check=False, cwd=_ROOT)
+    if done.returncode:
+        words = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise Missing(f"PyCUDA cannot be used: {words[-1]}")
 
 
 def _pip(*words: str, **environment: str) -> None:
