@@ -123,7 +123,8 @@ def facts_of(found: Explained, attestation: Attestation | None) -> dict[str, obj
         f"{standing.late} late, {standing.wrong} wrong",
     }
     if attestation is not None and not isinstance(attestation.examined, UnsetType):
-        facts["examined"] = moment(attestation.examined.judged_ms)
+        exam = attestation.examined.verdict.exam
+        facts["examined"] = f"{moment(attestation.examined.judged_ms)}; `assay verify exam {exam}` repeats the verdict"
     if attestation is not None and not isinstance(attestation.examination, UnsetType):
         facts["exam"] = f"in one since {moment(attestation.examination.opened_ms)}"
     refusal = found.refusal

@@ -57,7 +57,7 @@ async def verify_exam(
     every field with what the log says. Offline with --log and --blobs; what is not given comes from the network."""
     from actors.command_line.exam_record import ExamRecord
 
-    check_digest(exam, "the id of an exam", "Copy it whole: it is that of the event exam.opened.")
+    check_digest(exam, "the id of an exam", "`assay miner explain ADDRESS` shows that of a miner's last exam.")
     if miner is not None:
         check_address(miner)
     output = Output(display)

@@ -20,6 +20,8 @@ import pytest
 import pytest_asyncio
 from nats.js.errors import APIError
 
+from actors.command_line.options import Display, Network
+from actors.command_line.verify_job import verify_job
 from actors.devnet import Devnet
 from actors.devnet_files import Plan
 from actors.services.npy import header_bytes
@@ -322,6 +324,24 @@ async def test_a_lying_miner_loses_the_job_to_an_honest_one(ground: Ground, case
     await lie(ground, liar, job, tmp_path / "result.npy")
     await settled_by_the_honest(ground, owner, liar, job, reason)
     assert not (tmp_path / "trap").exists()
+
+
+async def test_the_verdict_on_a_lie_is_repeated_by_anyone(
+    ground: Ground, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the log and the blobs of the network, both of the wrong result and of the right one."""
+    lie, reason = LIES["wrong in one entry"]
+    owner, liar = await gather(ground.party(), ground.liar())
+    job = await owner.submit_job(WORK, requirement=ground.only(liar.address, ground.honest))
+    await liar.is_assigned(job)
+    await lie(ground, liar, job, tmp_path / "result.npy")
+    await settled_by_the_honest(ground, owner, liar, job, reason)
+    genesis, network = ground.devnet.files.genesis_file, Network(url=ground.devnet.url, chain=ground.chain)
+    capsys.readouterr()
+    await verify_job(job, genesis=genesis, network=network, display=Display(output="json"))
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is True
+    assert [each["on_record"] for each in found["attempts"]] == [reason, "SETTLED"]
 
 
 async def test_a_miner_that_reveals_without_a_result_loses_the_job(ground: Ground) -> None:

@@ -16,7 +16,7 @@ from projections.attestation import attested
 from schemas.events import Device, Offer
 from schemas.refusals import BondTooLow, NotAttested, RequirementNotMet
 from schemas.state import Attestation, Miner, Standing
-from tests.projections.attested import ADDRESS, attestation, host, verdict
+from tests.projections.attested import ADDRESS, EXAM, attestation, host, verdict
 
 RICH = 10**9
 ADDRESSES = [Key(bytes([number]) * 32).address for number in (1, 2)]
@@ -84,6 +84,14 @@ def test_caps_stand_below_the_levels() -> None:
     covered = attestation(host(preloaded=("/tmp/fake.so",)), verdict(expected=10**9))
     rows = level_rows(explained(ADDRESS, miner(covered), covered, TESTNET).gpus[0])
     assert [(row["found"], row["points"]) for row in rows[5:]] == [("TOO_SLOW", 20), ("DRIVER_COVERED", 40)]
+
+
+def test_the_last_exam_is_named() -> None:
+    """With the command that repeats its verdict; before any exam there is nothing to repeat."""
+    judged, claimed = attestation(), attestation(examined=False)
+    facts = facts_of(explained(ADDRESS, miner(judged), judged, TESTNET), judged)
+    assert f"`assay verify exam {EXAM}`" in str(facts["examined"])
+    assert "examined" not in facts_of(explained(ADDRESS, miner(claimed), claimed, TESTNET), claimed)
 
 
 def test_a_miner_that_claims_nothing_has_nothing() -> None:
