@@ -10,7 +10,7 @@ from actors.services.base import Computed
 from actors.services.matmul import compute
 from actors.services.npy import write_matrix
 from schemas.events import Requirement
-from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix
+from schemas.services import BlobMatrix, MatmulInt8, SeededMatrix, ServiceWork
 from schemas.state import Assigned, Assignment, Commitment, Job, Revealed, Situation
 from tests.projections.small_network import key_of
 
@@ -36,7 +36,7 @@ def blob_of(data: bytes, rows: int = 8, columns: int = 8) -> BlobMatrix:
     return BlobMatrix(rows=rows, columns=columns, digest=sha256(data).hexdigest())
 
 
-def job_of(work: MatmulInt8, situation: Situation | None = None, timeout_ms: int = 10_000) -> Job:
+def job_of(work: ServiceWork, situation: Situation | None = None, timeout_ms: int = 10_000) -> Job:
     return Job(
         owner=ALICE,
         work=work,

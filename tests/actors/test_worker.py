@@ -17,9 +17,9 @@ from bus.simulated import SimulatedBus, SimulatedNetwork
 from events.canonical import canonical
 from events.errors import BlobMismatch, BusError, TimedOut, Unreachable
 from schemas.events import Device, Offer
-from schemas.messages import Problem, QueryAnswer, QueryRefused
+from schemas.messages import Problem, Progress, QueryAnswer, QueryRefused
 from schemas.queries import MinerEntry
-from schemas.services import MatmulInt8
+from schemas.services import Mandelbrot, MatmulInt8
 from schemas.state import Job, Miner
 from tests.actors.matrices import ALICE, MINER, blob_of, computed, job_of, npy_bytes, seeded
 from tests.actors.town import ChosenFaults
@@ -320,3 +320,19 @@ async def test_the_real_sandbox_computes_the_same_and_is_killed_when_the_job_end
         done = await worker.compute(JOB, job_of(GOOD, timeout_ms=60_000))
     expected = computed(GOOD, {}, tmp_path / "expected.npy")
     assert done == Computed(JOB, expected.root, expected.digest, expected.size)
+
+
+async def test_the_first_step_in_the_real_sandbox_reaches_whoever_listens(tmp_path: Path) -> None:
+    """What a service tells in a process of its own comes to the client as the miner's live message. Of later steps some
+    are left out, by the time that has passed."""
+    network = SimulatedNetwork(VirtualClock())
+    bus, client = SimulatedBus(network, CHAIN), SimulatedBus(network, CHAIN, name="client")
+    await bus.set_up("ab" * 32, ("VALIDATOR",))
+    listener = client.listen_live(MINER, "progress")
+    await listener.ready()
+    work = Mandelbrot(width=256, height=128, re=0, im=0, step=1 << 48, max_iterations=20)
+    async with Sandbox(1) as sandbox:
+        worker = SandboxWorker(bus, VirtualClock(), sandbox, MINER, tmp_path / "jobs", 2**30)
+        assert isinstance(await worker.compute(JOB, job_of(work, timeout_ms=60_000)), Computed)
+    told = msgspec.json.decode((await anext(listener)).data, type=Progress)
+    assert told == Progress(job=JOB, stage="compute", done_bps=2_500)

@@ -1,5 +1,6 @@
 """Every service through a network of processes: submitted in words, settled, fetched, compared, verified offline."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -11,9 +12,11 @@ import pytest
 
 from actors.command_line import main
 from actors.services.registry import SERVICES, service_for
+from bus.jetstream import JetStreamBus
+from schemas.messages import Progress
 from schemas.services import blobs_of, service_of
 from schemas.state import Job
-from tests.actors.command_line.devnet_process import DevnetProcess
+from tests.actors.command_line.devnet_process import DevnetProcess, command, environment
 from tests.end_to_end.service_cases import CASES
 
 # Nobody can know what a client's own kernel computes, and only a GPU runs it; a miner offers it only when told to.
@@ -112,3 +115,32 @@ def test_every_verified_service_is_offered(assay: Callable[..., Ended]) -> None:
     """A miner that is told nothing else offers what can be verified, and nothing that cannot."""
     (entry,) = assay("miner", "list", "-o", "json").answer
     assert [offer["service"] for offer in entry["miner"]["offers"]] == VERIFIED
+
+
+async def test_a_client_sees_how_far_its_job_is(devnet: DevnetProcess, tmp_path: Path) -> None:
+    """While a job is computed its miner tells the steps on its live subject, where anybody hears them."""
+    bus = await JetStreamBus.connect(devnet.banner["url"], devnet.banner["chain"], name="listener")
+    listener = bus.listen_live(topic="progress")
+    await listener.ready()
+    heard: list[Progress] = []
+
+    async def hear() -> None:
+        async for message in listener:
+            progress = msgspec.json.decode(message.data, type=Progress)
+            heard.append(progress)
+
+    hearing = asyncio.create_task(hear())
+    size = ("--width", "400", "--height", "400", "--across", "3", "--iterations", "1000")
+    words = command("job", "submit", "mandelbrot", "--re", "0", "--im", "0", *size, "-o", "json")
+    process = await asyncio.create_subprocess_exec(
+        *words, cwd=tmp_path, env=environment(devnet.home), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    hearing.cancel()
+    await asyncio.gather(hearing, return_exceptions=True)
+    await bus.close()
+    job = json.loads(out)["receipt"]["receipt"]["job_id"]
+    steps = [progress.done_bps for progress in heard if progress.job == job]
+    assert steps
+    assert steps == sorted(set(steps))
+    assert all(0 < done <= 10_000 for done in steps)
