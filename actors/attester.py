@@ -94,9 +94,13 @@ class HostAttester:
     async def claim(self) -> Claimed:
         """Looks at the host, and at its GPUs while they work. Raises BusError, TimedOut."""
         looked = await asyncio.to_thread(probe, self._places)
-        if self._only:
-            chosen = tuple(gpu for gpu in looked.gpus if gpu.uuid == self._only)
-            looked = msgspec.structs.replace(looked, gpus=chosen)
+        if self._processor:
+            looked = msgspec.structs.replace(looked, gpus=())
+        elif self._only:
+            there = tuple(gpu.uuid for gpu in looked.gpus)
+            looked = looked.only(self._only)
+            if not looked.gpus:
+                log.warning("the GPU of the settings is not there", gpu=self._only, there=there)
         if not looked.gpus and not self._processor:
             return Claimed(None)
         live = await self._live(looked)

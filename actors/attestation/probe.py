@@ -64,6 +64,11 @@ class HostProbe(Struct, frozen=True, kw_only=True):
     library: Digest | None
     malformed: tuple[str, ...]
 
+    def only(self, uuid: str) -> "HostProbe":
+        """With no other GPU than this one, in whatever case it is written; with none where it is not there."""
+        chosen = tuple(gpu for gpu in self.gpus if gpu.uuid.casefold() == uuid.casefold())
+        return msgspec.structs.replace(self, gpus=chosen)
+
     def evidence(
         self,
         height: Height,

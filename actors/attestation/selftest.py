@@ -158,13 +158,13 @@ def _chosen(looked: HostProbe, only: str) -> HostProbe:
     """With no other GPU than this one, where one is named."""
     if not only:
         return looked
-    chosen = tuple(gpu for gpu in looked.gpus if gpu.uuid.casefold() == only.casefold())
-    if not chosen:
+    chosen = looked.only(only)
+    if not chosen.gpus:
         there = ", ".join(gpu.uuid for gpu in looked.gpus) or "none"
         raise BadInput(
             f"there is no GPU {only}", why=f"this host's are: {there}", hint="Name one of these by its UUID."
         )
-    return msgspec.structs.replace(looked, gpus=chosen)
+    return chosen
 
 
 def _named(stages: Stages, gpu: str) -> Stages:

@@ -44,7 +44,7 @@ async def block(height: int) -> BlockFacts:
 
 
 class Ground:
-    """A miner without a GPU and a coordinator, a simulated bus between them."""
+    """A miner without a GPU, or with those of ``places``, and a coordinator, a simulated bus between them."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Ground:
             300,
             shipped(),
             lambda device: CpuBackend(),
-            processor=True,
+            processor=places is None,
             min_memory_mib=min_memory_mib,
             fill_mib=fill_mib,
             places=places or nowhere,
