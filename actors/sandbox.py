@@ -58,6 +58,7 @@ _ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+_SEARCH_PATH: Final = "LD_LIBRARY_PATH"
 _PACKAGES: Final = Path(__file__).resolve().parents[1]
 _LAST_WORDS: Final = 2_048
 _LEAST_FILE: Final = 4_096
@@ -225,7 +226,7 @@ class _Process:
         pipe = asyncio.subprocess.PIPE
         started = cls(
             await asyncio.create_subprocess_exec(
-                *arguments, stdin=pipe, stdout=pipe, cwd=_PACKAGES, env=_ENVIRONMENT, start_new_session=True
+                *arguments, stdin=pipe, stdout=pipe, cwd=_PACKAGES, env=environment(backend), start_new_session=True
             )
         )
         try:
@@ -294,6 +295,13 @@ class _Process:
             return decode_reply(await self._stdout.readline())
         except (ValueError, *UNREADABLE):  # a line without end, or one that is no message
             return None
+
+
+def environment(backend: str) -> dict[str, str]:
+    """What the process finds. In some containers only the search path of the miner's own environment leads to the
+    driver of a GPU."""
+    path = os.environ.get(_SEARCH_PATH)
+    return {**_ENVIRONMENT, **({_SEARCH_PATH: path} if path and backend != "cpu" else {})}
 
 
 def _beside_the_result(work: Work) -> int:

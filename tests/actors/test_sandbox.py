@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.sandbox import Finished, JobFailed, Limits, Sandbox, SandboxBroken
+from actors.sandbox import Finished, JobFailed, Limits, Sandbox, SandboxBroken, environment
 from actors.sandbox_messages import ERRORS_NAME, RESULT_NAME, FailureCode, Job
 from actors.services.generator import seeded_matrix
 from actors.services.matmul import memory_needed, result_size, row_root
@@ -361,6 +361,16 @@ async def test_job_sees_nothing_of_its_surroundings(
     running.task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running.task
+
+
+def test_only_jobs_on_a_gpu_find_its_driver_by_the_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the miner's environment nothing else reaches a job, and that only where the driver may need it."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/nvidia/lib64")
+    monkeypatch.setenv("LD_PRELOAD_NOT", "1")
+    assert "LD_LIBRARY_PATH" not in environment("cpu")
+    assert environment("pycuda") == {**environment("cpu"), "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64"}
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    assert environment("pycuda") == environment("cpu")
 
 
 @pytest.mark.parametrize(
