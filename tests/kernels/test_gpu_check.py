@@ -410,7 +410,7 @@ def test_attestation_keeps_what_the_selftest_says(
 
     def run(command: list[str], **options: Any) -> Any:
         assert command[-4:] == ["--backend", "pycuda", "-o", "json"]
-        return subprocess.CompletedProcess(command, code, stdout, "the GPU has failed\n")
+        return subprocess.CompletedProcess(command, code, stdout, "probing: 100 %\nthe GPU has failed\n")
 
     monkeypatch.setattr(check.subprocess, "run", run)
     report: dict[str, Any] = {}

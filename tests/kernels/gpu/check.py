@@ -130,7 +130,7 @@ def _attestation(report: Report) -> None:
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except json.JSONDecodeError:
-        found = {"error": (done.stderr or done.stdout).strip()}
+        found = {"error": (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()[-1]}
     report["attestation"] = {"exit_code": done.returncode, **found}
 
 

@@ -182,7 +182,7 @@ class Machine:
         counted = integers(result) if callable(integers) else integers
         bound = self.ceilings.least_ms(case.moved_bytes, counted, case.float_operations)
         if bound is None:
-            raise NoReference("the driver tells no clock, from which the bound would follow")
+            raise NoReference("no bound: the driver tells no clock, or nothing was counted")
         return bound
 
     def row(self) -> Row:
