@@ -7,8 +7,8 @@ import numpy as np
 
 from actors.backends.base import IntegerArray, Progress, no_progress
 
-# A vector is halved, smaller values to the left, until no part has more values. A halving is what quicksort begins with
-# anyway: all together takes about as long as one call of NumPy's.
+# A vector is halved, smaller values to the left, until no part has more values. A halving is much of what quicksort
+# begins with anyway: 2**24 random values take a sixth more processor time than one call of NumPy's.
 _PART_VALUES: Final = 1 << 21
 
 
