@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import resources
@@ -112,13 +112,15 @@ def _can_run_on(its: Recipe, architecture: str) -> bool:
     )
 
 
-def load(file: str, capability: Capability, directory: Path | None = None) -> bytes:
+def load(
+    file: str, capability: Capability, directory: Path | None = None, *, shown: Callable[[Path], bool] | None = None
+) -> bytes:
     """The best compiled code of a file for a device; compiled first where it is nowhere.
 
-    ``directory`` is where to look and to put it, in place of `directories` and `cache_directory`. Raises
-    `DeviceUnavailable`.
+    ``directory`` is where to look and to put it, in place of `directories` and `cache_directory`; of the former, only
+    those that are ``shown``. Raises `DeviceUnavailable`.
     """
-    places = directories() if directory is None else [directory]
+    places = [place for place in directories() if shown is None or shown(place)] if directory is None else [directory]
     its = recipe(file)
     for place in places:
         found = _kept(its, capability, place)

@@ -8,7 +8,8 @@ A process of its own, since CUDA keeps memory of the device as long as the proce
 import subprocess
 import sys
 
-from actors.backends.build import load
+from actors import jail
+from actors.backends.build import cache_directory, load
 from actors.backends.pycuda import PyCudaGpu
 from actors.backends.recipes import files, fitting, recipe
 from events.errors import AssayError, DeviceUnavailable
@@ -33,9 +34,11 @@ def main(device: str) -> int:
         gpu = PyCudaGpu(device or None)
         capability = gpu.properties.capability
         gpu.close()
+        # What only the user's cache has, no job would find: a jail shows no home directory.
+        shown = jail.shows if jail.shows(cache_directory()) else None
         for file in files():
             if fitting(recipe(file).architectures, capability):
-                load(file, capability)
+                load(file, capability, shown=shown)
     except AssayError as error:
         print(error, file=sys.stderr)  # noqa: T201  the caller reads it
         return error.exit_code

@@ -2,11 +2,13 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from actors.backends import build as builder
+from actors.backends import prepare as preparing
 from actors.backends.build import (
     MANIFEST,
     Manifest,
@@ -147,6 +149,34 @@ def test_what_is_missing_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert load("matmul_wgmma", (9, 0)).startswith(b"\x7fELF")
     monkeypatch.setattr(builder, "compiler", lambda: None)
     assert load("matmul_wgmma", (9, 0)).startswith(b"\x7fELF")
+
+
+@needs_nvcc
+def test_what_a_jail_does_not_show_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preparing compiles what only the user's cache has: a job in its jail would not find it there."""
+    environment, cache = tmp_path / "environment", tmp_path / "cache"
+    built = build(["pack"], cache, ["sm_80"])
+    monkeypatch.setattr(builder, "directories", lambda: [environment, cache])
+    assert load("pack", (8, 0)) == (cache / built[0].name).read_bytes()
+    monkeypatch.setattr(builder, "cache_directory", lambda: environment)
+    assert load("pack", (8, 0), shown=lambda place: place == environment).startswith(b"\x7fELF")
+    assert (environment / built[0].name).exists()
+    (environment / MANIFEST).unlink()
+    monkeypatch.setattr(preparing, "cache_directory", lambda: environment)
+    monkeypatch.setattr(preparing, "files", lambda: ("pack",))
+    monkeypatch.setattr(preparing.jail, "shows", lambda place: place == environment)
+    monkeypatch.setattr(preparing, "PyCudaGpu", lambda device: Card())
+    assert preparing.main("") == 0
+    assert read_manifest(environment).modules
+
+
+class Card:
+    """A device of which only the capability is asked."""
+
+    properties = SimpleNamespace(capability=(8, 0))
+
+    def close(self) -> None:
+        pass
 
 
 def test_nothing_is_compiled_where_nothing_can_be_written(tmp_path: Path) -> None:
