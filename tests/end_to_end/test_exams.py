@@ -10,6 +10,8 @@ import pytest
 from msgspec import UnsetType
 
 from actors.command_line.miner_explain import explained
+from actors.command_line.options import Display, Network
+from actors.command_line.verify_exam import verify_exam
 from actors.devnet import Devnet
 from actors.devnet_files import PARAMETERS, Plan
 from actors.profiles import DEVNET, TESTNET
@@ -17,6 +19,7 @@ from bus.jetstream import JetStreamBus
 from events.canonical import canonical
 from events.errors import NotFound
 from projections.bonds import attested_of
+from schemas.attestation import ExamVerdict
 from schemas.messages import QueryAnswer, QueryRefused
 from schemas.queries import AttestationAnswer, AttestationQuestion, MinerEntry, MinerQuestion, Question
 from schemas.state import Attestation, Examined, Miner
@@ -61,9 +64,23 @@ async def until(found: Callable[[], Awaitable[bool]], what: str) -> None:
     raise AssertionError(what)
 
 
+async def repeated(devnet: Devnet, verdict: ExamVerdict, capsys: pytest.CaptureFixture[str]) -> None:
+    """Repeats the verdict from what the network has."""
+    network = Network(url=devnet.url, chain=devnet.chain)
+    genesis = devnet.files.genesis_file
+    capsys.readouterr()
+    await verify_exam(
+        verdict.exam, miner=verdict.miner, genesis=genesis, network=network, display=Display(output="json")
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is True
+    assert found["verdicts"][0]["repeated"] == json.loads(canonical(verdict))
+
+
 @pytest.mark.timeout(180)
-async def test_miners_are_examined_on_their_processors(tmp_path: Path) -> None:
-    """Each claims, is examined, and honestly scores low; a settled job leads to a spot check; the books agree."""
+async def test_miners_are_examined_on_their_processors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each claims, is examined, and honestly scores low; anyone repeats the verdict; a settled job leads to a spot
+    check; the books agree."""
     plan = Plan(proposers=1, miners=1, wallet=False, attest="processor")
     plan = msgspec.structs.replace(plan, parameters=msgspec.structs.replace(PARAMETERS, trust=TRUST))
     async with Devnet(tmp_path, plan) as devnet:
@@ -84,6 +101,8 @@ async def test_miners_are_examined_on_their_processors(tmp_path: Path) -> None:
                 said = explained(address, miner, attestation, TESTNET)
                 assert [level.points for level in said.gpus[0].levels] == [0, 0, 0, 30, 10]
                 assert not said.admitted
+                assert isinstance(attestation.examined, Examined)
+                await repeated(devnet, attestation.examined.verdict, capsys)
 
                 client = Client(bus, devnet.key())
                 job = client.job(seeded_work(1))
