@@ -65,8 +65,8 @@ class HostProbe(Struct, frozen=True, kw_only=True):
     malformed: tuple[str, ...]
 
     def only(self, uuid: str) -> "HostProbe":
-        """With no other GPU than this one, in whatever case it is written; with none where it is not there."""
-        chosen = tuple(gpu for gpu in self.gpus if gpu.uuid.casefold() == uuid.casefold())
+        """With no other GPU than this one, however a backend would take its name; with none where it is not there."""
+        chosen = tuple(gpu for gpu in self.gpus if _plain(gpu.uuid) == _plain(uuid))
         return msgspec.structs.replace(self, gpus=chosen)
 
     def evidence(
@@ -275,6 +275,11 @@ def _library(mapped: tuple[str, ...]) -> Digest | None:
 
 def _paths(paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_printable(path) for path in paths[:_MOST_PATHS])
+
+
+def _plain(uuid: str) -> str:
+    """In small letters, without the driver's prefix and dashes."""
+    return uuid.casefold().removeprefix("gpu-").replace("-", "")
 
 
 def _printable(path: str) -> str:

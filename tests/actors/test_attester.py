@@ -119,12 +119,13 @@ def test_a_card_that_cannot_work_stays_claimed(tmp_path: Path) -> None:
     [
         ({"only": SECOND_UUID}, (SECOND_UUID,)),
         ({"only": SECOND_UUID.lower()}, (SECOND_UUID,)),
+        ({"only": SECOND_UUID.removeprefix("GPU-").upper()}, (SECOND_UUID,)),
         ({"only": "GPU-of-somebody-else"}, ()),
         ({"processor": True}, (processor_id(MINER),)),
     ],
 )
 def test_what_the_settings_choose_is_claimed(tmp_path: Path, options: Any, claimed: tuple[str, ...]) -> None:
-    """One card by its UUID, in whatever case; nothing where there is none such; the processor beside cards."""
+    """One card by its UUID, however it is written; nothing where there is none such; the processor beside cards."""
     room = Room(tmp_path, **options)
 
     async def scenario() -> None:
