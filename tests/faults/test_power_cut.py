@@ -69,10 +69,11 @@ async def test_a_power_cut_takes_nothing_that_was_final(tmp_path: Path, proposer
     final is there again after the restart: also where the cut has taken it from the log."""
     random = Random(proposers)
     cuts: list[Cut] = []
-    while not any(each.blocks_left < each.blocks for each in cuts):
-        assert len(cuts) < CUTS, f"no cut has taken a final block: {cuts}"
+    while not cuts or cuts[-1].blocks - cuts[-1].blocks_left < 2:
+        assert len(cuts) < CUTS, f"no cut has taken two final blocks: {cuts}"
         cuts.append(await cut(tmp_path / str(len(cuts)), proposers, random))
         print(cuts[-1])
     last = cuts[-1]
     assert 0 < last.messages_left < last.messages
-    assert last.put_back >= last.blocks - last.blocks_left
+    # Of the first that is not final any more the block may be there, and only votes are gone.
+    assert last.put_back >= last.blocks - last.blocks_left - 1
