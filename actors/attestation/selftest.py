@@ -198,11 +198,7 @@ def _sit(room: _Room, uuid: str, backend: Backend, fill_mib: int) -> _Sat:
     began = time.perf_counter_ns()
     root = sitting.work(lambda done, total: stages("exam", done, total))
     answer = ExamAnswer(gpu=uuid, rows=rows, root=root)
-    fill = None
-    if fill_mib:
-        fill = Fill(memory_on(backend, exam.seed, address, uuid, fill_mib), fill_mib)
-        memory_root = fill.work(lambda done, total: stages("filling memory", done, total))
-        answer = msgspec.structs.replace(answer, memory_mib=fill_mib, memory_root=memory_root)
+    answer, fill = _filled(room, answer, backend, fill_mib)
     duration = max(1, (time.perf_counter_ns() - began) // 1_000_000)
     began = time.perf_counter_ns()
     opening = sitting.open(exam.challenge)
@@ -214,13 +210,25 @@ def _sit(room: _Room, uuid: str, backend: Backend, fill_mib: int) -> _Sat:
         multiplications=operations(exam.shape, rows) // 2,
         duration_ms=duration,
         giga_operations=operations(exam.shape, rows) // (duration * 1_000_000),
-        memory_mib=fill_mib,
+        memory_mib=0 if fill is None else fill_mib,
         opening_bytes=len(opening),
         opening_ms=opened // 1_000_000,
         check_ms=0,
     )
     fill_opening = None if fill is None else fill.open(exam.challenge)
     return _Sat(Submission(answer=answer, opening=opening, fill_opening=fill_opening), facts)
+
+
+def _filled(room: _Room, answer: ExamAnswer, backend: Backend, fill_mib: int) -> tuple[ExamAnswer, Fill | None]:
+    """The answer with the memory that was filled for it: none, where so much is not free."""
+    if not fill_mib:
+        return answer, None
+    try:
+        fill = Fill(memory_on(backend, room.exam.seed, room.address, answer.gpu, fill_mib), fill_mib)
+        memory_root = fill.work(lambda done, total: room.stages("filling memory", done, total))
+    except MemoryError:
+        return answer, None
+    return msgspec.structs.replace(answer, memory_mib=fill_mib, memory_root=memory_root), fill
 
 
 def _judged(

@@ -71,6 +71,18 @@ def test_a_processor_scores_honestly_low(tmp_path: Path) -> None:
     assert msgspec.json.decode(msgspec.json.encode(found))["exams"][0]["rows"] == exam.rows
 
 
+def test_memory_that_is_not_free_spoils_no_exam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are right, and no memory was filled, as in the network."""
+
+    def none_free(*_: object) -> None:
+        raise MemoryError("the GPU has too little memory")
+
+    monkeypatch.setattr("actors.attestation.selftest.memory_on", none_free)
+    found, _ = examined(places(tmp_path, None), fill_mib=1)
+    assert (found.score, [exam.memory_mib for exam in found.exams]) == (40, [0])
+    assert [(gpu.filled_mib, gpu.memory_mib) for gpu in found.gpus] == [(0, 0)]
+
+
 @needs_compiler
 def test_a_mocked_card_on_a_processor_is_too_slow(tmp_path: Path) -> None:
     """Perfect evidence of an H200, and a processor behind it: 20 points, and the cap says why."""
