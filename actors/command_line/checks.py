@@ -1,11 +1,17 @@
 """A list of checks, told one by one; the first that fails decides."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from actors.command_line.output import Output
 from events.errors import VerificationFailed
+
+ASK_ANOTHER: Final = "Do not rely on it; ask another node."
+# Where it is not a node but a coordinator that has said what does not hold.
+SHOW_OTHERS: Final = (
+    "Keep the log and the blobs: they show anyone that the coordinator's verdict does not hold."
+)
 
 
 class Check(Struct, frozen=True, kw_only=True):
@@ -22,15 +28,13 @@ class Checks:
     def __init__(self) -> None:
         self._checks: list[Check] = []
 
-    def hold(self, claim: str, *, holds: bool, difference: str) -> None:
+    def hold(self, claim: str, *, holds: bool, difference: str, hint: str = ASK_ANOTHER) -> None:
         """Raises VerificationFailed with the difference unless it holds."""
         self._checks.append(
             Check(claim=claim, result="passed" if holds else "failed", detail="" if holds else difference)
         )
         if not holds:
-            raise VerificationFailed(
-                f"not true: {claim}", why=difference, hint="Do not rely on it; ask another node.", claim=claim
-            )
+            raise VerificationFailed(f"not true: {claim}", why=difference, hint=hint, claim=claim)
 
     def skip(self, claim: str, missing: str) -> None:
         """This could not be looked at."""

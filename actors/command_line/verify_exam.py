@@ -10,7 +10,7 @@ from msgspec import Raw, Struct, UnsetType
 
 from actors.command_line.amounts import check_address, check_digest
 from actors.command_line.blobs import Blobs, Wanted, blobs_in, hold_digest
-from actors.command_line.checks import Checks
+from actors.command_line.checks import SHOW_OTHERS, Checks
 from actors.command_line.log_blocks import each_block, no_genesis
 from actors.command_line.miner_lists import lists_file
 from actors.command_line.options import DISPLAY, NETWORK, Display, Network
@@ -74,7 +74,7 @@ async def verify_exam(
         checks = Checks()
         about: dict[str, object] = {"exam": exam, "verdicts": compared}
         words: dict[str, object] = {"exam": exam}
-        words.update((f"miner {each.on_record.miner}", _lines(each)) for each in compared)
+        words.update((short(each.on_record.miner), _lines(each)) for each in compared)
 
         def run() -> None:
             for _, name in dict.fromkeys(wanted):
@@ -211,7 +211,7 @@ def _compare(checks: Checks, judged: "Judged", compared: Compared) -> None:
             checks.skip(claim, unknown)
         else:
             difference = f"it is {str(repeated).lower()}; coordinator {compared.coordinator} has said otherwise"
-            checks.hold(claim, holds=recorded == repeated, difference=difference)
+            checks.hold(claim, holds=recorded == repeated, difference=difference, hint=SHOW_OTHERS)
 
     miner = short(said.miner)
     for name in ("fresh", "driver"):
@@ -227,7 +227,7 @@ def _compare(checks: Checks, judged: "Judged", compared: Compared) -> None:
 
 
 def _lines(compared: Compared) -> str:
-    lines = [f"judged by {compared.coordinator} in block {compared.height}"]
+    lines = [f"miner {compared.on_record.miner}", f"judged by {compared.coordinator} in block {compared.height}"]
     for gpu in compared.on_record.gpus:
         rate = f"owes {gpu.expected} giga-operations/s"
         lines.append(f"{gpu.gpu}: {gpu.result}, {gpu.device}, {rate}, {gpu.memory_mib} MiB filled")

@@ -11,7 +11,7 @@ from msgspec import Struct, UnsetType
 from actors.command_line.amounts import check_address, check_digest
 from actors.command_line.attempts import SETTLED, Attempt, Attempts
 from actors.command_line.blobs import Blobs, blobs_in, hold_digest
-from actors.command_line.checks import Checks
+from actors.command_line.checks import SHOW_OTHERS, Checks
 from actors.command_line.log_blocks import each_block, no_genesis
 from actors.command_line.network import connect
 from actors.command_line.options import DISPLAY, NETWORK, Display, JobId, Network
@@ -216,7 +216,7 @@ def check_attempt(
     found.append(about)
     if _is_unseen(attempt):
         difference = f"{attempt.said_by} has said {attempt.ended} before anything was revealed"
-        checks.hold(f"{name} was judged by what could be seen", holds=False, difference=difference)
+        checks.hold(f"{name} was judged by what could be seen", holds=False, difference=difference, hint=SHOW_OTHERS)
     for _, blob in _wanted(case, attempt):
         hold_digest(checks, directory / blob)
     inputs, result = {blob: directory / blob for blob in blobs_of(work)}, directory / commitment.result
@@ -249,7 +249,8 @@ def _compare(checks: Checks, case: Case, attempt: Attempt, finding: "Finding") -
         difference += f"; coordinator {attempt.said_by} has said {attempt.ended}"
     if slashed and finding.reason != recorded:
         difference += f", and miner {attempt.miner} was slashed for it"
-    checks.hold(claim, holds=finding.reason == recorded, difference=difference)
+    hint = SHOW_OTHERS if attempt.ended in (SETTLED, *FAULTS) else "Do not rely on the result."
+    checks.hold(claim, holds=finding.reason == recorded, difference=difference, hint=hint)
 
 
 def _lines(about: Mapping[str, object]) -> str:

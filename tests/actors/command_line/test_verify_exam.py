@@ -177,6 +177,7 @@ def test_a_coordinator_that_lies_is_found(
     assert claim in said["title"]
     assert difference in said["detail"]
     assert f"coordinator {key_of('coordinator').address}" in said["detail"]
+    assert "Keep the log and the blobs" in said["hint"]
     assert json.loads(ended.out)["passed"] is False
 
 

@@ -164,6 +164,7 @@ def test_a_coordinator_that_lies_is_found(assay: Any, court: Court, given: str, 
     ended = assay(*court.words())
     assert ended.code == 7
     assert difference in problem(ended)["detail"]
+    assert "Keep the log and the blobs" in problem(ended)["hint"]
     assert json.loads(ended.out)["passed"] is False
 
 
