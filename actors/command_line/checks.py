@@ -9,9 +9,7 @@ from events.errors import VerificationFailed
 
 ASK_ANOTHER: Final = "Do not rely on it; ask another node."
 # Where it is not a node but a coordinator that has said what does not hold.
-SHOW_OTHERS: Final = (
-    "Keep the log and the blobs: they show anyone that the coordinator's verdict does not hold."
-)
+SHOW_OTHERS: Final = "Keep the log and the blobs: they show anyone that the coordinator's verdict does not hold."
 
 
 class Check(Struct, frozen=True, kw_only=True):
