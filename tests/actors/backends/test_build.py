@@ -164,7 +164,7 @@ def test_what_a_jail_does_not_show_does_not_count(tmp_path: Path, monkeypatch: p
     (environment / MANIFEST).unlink()
     monkeypatch.setattr(preparing, "cache_directory", lambda: environment)
     monkeypatch.setattr(preparing, "files", lambda: ("pack",))
-    monkeypatch.setattr(preparing.jail, "shows", lambda place: place == environment)
+    monkeypatch.setattr("actors.jail.shows", lambda place: place == environment)
     monkeypatch.setattr(preparing, "PyCudaGpu", lambda device: Card())
     assert preparing.main("") == 0
     assert read_manifest(environment).modules
