@@ -226,7 +226,7 @@ def test_a_settled_job_draws_its_miner() -> None:
     desk.include(decision)
     assert desk.exam().cause == "spot"
     desk.answer(MINERS[0], 0)
-    desk.include(desk.tell(desk.verdict(MINERS[0], 0)))
+    assert said(desk.include(desk.tell(desk.verdict(MINERS[0], 0)))) == []
     assert said(desk.tell(NewBlock(3))) == []
 
 
@@ -286,7 +286,7 @@ def test_an_exam_ends_what_was_drawn_before_it() -> None:
     desk.tell(settled_too)
     desk.include(desk.tell(SpotDrawn(early, ADDRESS, 0)))
     desk.answer(MINERS[0], 0)
-    desk.include(desk.tell(desk.verdict(MINERS[0], 0)))
+    assert said(desk.include(desk.tell(desk.verdict(MINERS[0], 0)))) == []
     assert said(desk.tell(SpotDrawn(late, ADDRESS, 0))) == []
 
 
