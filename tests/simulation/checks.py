@@ -47,10 +47,7 @@ def find_what_is_missing(world: World, signers: Sequence[Signer], askers: Sequen
 
 
 def find_other_ledgers(world: World) -> None:
-    """After a loss of the log's tail: whoever has not stopped holds the log's own blocks.
-
-    A node that is ahead of the shortened log can learn of the loss only from what the log says next.
-    """
+    """After a loss of the log's tail where a third lies: whoever has not stopped holds the log's own blocks."""
     check_honesty(world)
     _check_audit(world)
     hashes = {block.header["height"]: block.hash for block in world.books.blocks}
@@ -77,7 +74,7 @@ def check_stops(world: World, may_stop: frozenset[str]) -> None:
             world.violate("stops", f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
 
 
-def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[Asker]) -> None:
+def find_violations(world: World, askers: Sequence[Asker], *, stalled: bool) -> None:
     """Compares the log, the books and what the nodes believe."""
     for failure in world.loop.failures:
         world.violate(
@@ -90,7 +87,8 @@ def find_violations(world: World, signers: Sequence[Signer], askers: Sequence[As
     _check_verdicts(world)
     _check_times(world)
     _check_nodes(world)
-    _check_acknowledged(world)
+    _check_lost_blocks(world, stalled=stalled)
+    _check_acknowledged(world, stalled=stalled)
     if world.plan.scenario != "bit flip":
         for fault in _faults_of_feeds(world):
             world.violate("feeds", fault)
@@ -112,7 +110,7 @@ def _check_audit(world: World) -> None:
     except Divergence as error:
         # A damaged log is one thing, to go on writing over the damage another.
         beyond = [name for name, node in world.nodes.items() if node.height > auditor.height]
-        if beyond or world.plan.scenario != "lost tail":
+        if beyond or not world.plan.may_fork:
             world.violate("audit", f"the audit fails, {beyond} are further: {error}")
         return
     if world.books.blocks and auditor.totals().head != world.books.blocks[-1].hash:
@@ -133,11 +131,11 @@ def check_honesty(world: World) -> None:
 
 
 def _check_ends(world: World) -> None:
-    """Every job once; only the right result is paid."""
+    """Every job in the nodes as in the books, where none ends twice; only the right result is paid."""
     keeper = world.books.keeper
     for job, ends in keeper.ends.items():
-        if len(ends) > 1:
-            world.violate("once", f"job {job[:12]} ended {len(ends)} times: {ends}")
+        if world.ends.get(job, []) != ends:
+            world.violate("once", f"job {job[:12]} has ended {ends} in the books, {world.ends.get(job)} in the nodes")
         if ends == ["settled"] and keeper.results[job] != _right_digest(keeper.jobs[job]["event"]["work"]):
             world.violate("verdicts", f"job {job[:12]} was paid for a wrong result")
 
@@ -185,9 +183,10 @@ def _faults_of_feeds(world: World) -> list[str]:
         subject = subjects.feed(CHAIN, address)
         told = [json.loads(message.data)["height"] for message in feeds.of_subject(subject, 0)]
         firsts = list(dict.fromkeys(told))
-        if (missing := heights - set(told)) and not world.lost_mail_ms:
+        lost = world.losses.feeds.get(subject, set())
+        if missing := heights - set(told) - lost:
             found.append(f"{address[:8]} was not told of blocks {sorted(missing)}")
-        elif firsts != sorted(firsts) and not world.lost_mail_ms:
+        elif firsts != sorted(firsts) and not lost:
             found.append(f"{address[:8]} was told of blocks in disorder: {firsts}")
     return found
 
@@ -259,14 +258,28 @@ def _check_nodes(world: World) -> None:
                 world.violate("books", f"{name} says that {address} has {found}, the books say {balance}")
 
 
-def _check_acknowledged(world: World) -> None:
-    """Everything that the server took is in the log, was refused with a reason, or can have no effect any more."""
+def _check_lost_blocks(world: World, *, stalled: bool) -> None:
+    """What was final is in the log, whether a node had seen it or not, or at the height that is stalled."""
+    there = {block.header["height"]: block.hash for block in world.books.blocks}
+    once = world.losses.blocks | {height: name for height, (name, _) in world.final.items()}
+    for height, name in sorted(once.items()):
+        if height not in there and not (stalled and height == len(there) + 1):
+            world.violate("lost blocks", f"block {height}, {name[:12]}, was final and is not in the log")
+        elif there.get(height, name) != name:
+            world.violate("lost blocks", f"block {height} was {name[:12]}, and is {there[height][:12]} now")
+
+
+def _check_acknowledged(world: World, *, stalled: bool) -> None:
+    """Everything that the server took is in the log, was refused with a reason, or can have no effect any more.
+
+    Or it waits for a height that is stalled.
+    """
     keeper = world.books.keeper
     for name, (data, since_ms) in world.acknowledged.items():
         if name in world.books.places or name in world.refused:
             continue
         waited_ms = world.loop.now_ms() - world.sent[name]
-        if waited_ms > world.limits.inbox_age_s * 1_000 or since_ms <= world.lost_mail_ms:
+        if waited_ms > world.limits.inbox_age_s * 1_000 or name in world.losses.events:
             continue  # expired, or lost with the end of the inboxes
         body = json.loads(data)["body"]
         sender, nonce = body["sender"], body["nonce"]
@@ -274,10 +287,10 @@ def _check_acknowledged(world: World) -> None:
             continue  # another event has used its nonce
         inboxes = world.network.streams[subjects.stream(CHAIN, "INBOX")]
         waits = any(message.data == data for message in inboxes.messages.values())
-        if nonce > keeper.nonces[sender] and (waits or world.lost_mail_ms):
+        if nonce > keeper.nonces[sender] and (waits or name in world.losses.unsafe):
             # Waits for the events before it. Where the server has lost messages and used their sequences again, a late
             # word about the lost one may have taken the place of this one: it waits in the validators' memory only.
             continue
-        if waits and world.loop.now_ms() - since_ms < JUST_NOW_MS:
+        if waits and (stalled or world.loop.now_ms() - since_ms < JUST_NOW_MS):
             continue  # came when all else was done
         world.violate("acknowledged", f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")

@@ -20,6 +20,7 @@ from bus.simulated_network import Faults
 from bus.simulated_readers import SimulatedDoor
 from events.errors import InboxFull, Unreachable
 from tests.simulation.loop import Process, VirtualClock, VirtualLoop
+from tests.simulation.losses import id_of
 
 Result = TypeVar("Result")
 _ROLES = ("proposer", "coordinator", "miner", "wallet", "observer", "signer", "asker")
@@ -53,7 +54,9 @@ KINDS = {
         "lost tail of INBOX",
         "lost tail of FEED",
         "lost tail of BLOBS",
-        "bit flip",
+        "bit flip: final block",
+        "bit flip: rest of the log",
+        "bit flip: read model",
     ),
     "keys used twice": ("two proposers with one key", "two coordinators with one key"),
     "byzantine proposer": (
@@ -85,9 +88,6 @@ KINDS = {
         "hostile: bother the wallet",
     ),
 }
-# What stands around the body in an envelope.
-_HEAD = b'{"body":'
-_TAIL = len(b',"sig":""}') + 86
 
 
 class Menu(Struct, frozen=True, kw_only=True):
@@ -251,7 +251,7 @@ class UnreliableBus(SimulatedBus):
         return _SlowReader(await super().read_feed(address, after), self)
 
     async def submit(self, owner: str, data: bytes) -> None:
-        name = sha256(data[len(_HEAD) : -_TAIL]).hexdigest()
+        name = id_of(data)
         self._heard(name, "sent", data)
         await super().submit(owner, data)
         self._heard(name, "acknowledged", data)

@@ -60,6 +60,11 @@ class Plan(Struct, frozen=True, kw_only=True):
         lying = range(self.proposers - self.byzantine - (self.twins == "proposer"), self.proposers)
         return frozenset(key_of(f"proposer {index}").address for index in lying)
 
+    @property
+    def may_fork(self) -> bool:
+        """A third of the power that lies may, with a server that forgets, have two blocks final at one height."""
+        return self.scenario == "lost tail" and 3 * len(self.liars) >= self.proposers
+
 
 def draw(seed: int) -> Plan:
     """The plan of a seed, for ever the same."""

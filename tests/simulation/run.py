@@ -60,7 +60,7 @@ def _many(seeds: range, processes: int) -> int:
     total: Counter[str] = Counter()
     faults: Counter[str] = Counter()
     jobs: Counter[str] = Counter()
-    failed = longest_calm_ms = 0
+    failed = stalled = longest_calm_ms = 0
     with multiprocessing.Pool(processes, maxtasksperchild=200) as pool:
         for done, result in enumerate(pool.imap_unordered(_safely, seeds, chunksize=1), 1):
             if isinstance(result, tuple):
@@ -70,6 +70,7 @@ def _many(seeds: range, processes: int) -> int:
             else:
                 total.update(ms=result.virtual_ms, events=result.events, blocks=result.blocks)
                 longest_calm_ms = max(longest_calm_ms, result.calm_ms)
+                stalled += result.stalled
                 faults.update(result.faults)
                 jobs.update(result.jobs)
                 if result.violations:
@@ -82,6 +83,7 @@ def _many(seeds: range, processes: int) -> int:
     print(f"{len(seeds)} seeds in {took:.0f} s: {len(seeds) / took:.1f} seeds/s on {processes} processes")
     print(f"{total['ms'] / 3_600_000:.1f} virtual hours, {total['blocks']} blocks, {total['events']} events in blocks")
     print(f"longest time from the last fault until all was done: {longest_calm_ms / 1_000:.0f} virtual s")
+    print(f"stalled for good after the log lost its end, as docs/guarantees.md says: {stalled} seeds")
     print("jobs: " + ", ".join(f"{name} {count}" for name, count in sorted(jobs.items())))
     print(f"{sum(faults.values())} faults:")
     for group, kinds in KINDS.items():

@@ -12,6 +12,7 @@ from tests.simulation.byzantine import run_byzantine
 from tests.simulation.clients import Asker, Prober, Signer
 from tests.simulation.hostile import Villain
 from tests.simulation.plan import TWIN, Plan, draw
+from tests.simulation.stall import is_stalled
 from tests.simulation.trouble import Chaos
 from tests.simulation.world import (
     World,
@@ -28,6 +29,9 @@ LOOK_EVERY_MS = 250
 # How long a job of the end, or an actor's last word, may take; and a job that can be done may wait, when all is calm.
 PROBE_MS = 60_000
 NEGLECTED_MS = 30_000
+# How long no block has to come until somebody looks whether one can; and how long is watched what has no promise.
+STALLED_MS = 20_000
+FORKED_MS = 20_000
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -39,6 +43,7 @@ class Result(Struct, frozen=True, kw_only=True):
     digest: str
     virtual_ms: int
     calm_ms: int
+    stalled: bool
     events: int
     blocks: int
     jobs: dict[str, int]
@@ -63,6 +68,7 @@ def run_plan(plan: Plan, trace: Callable[[str], None] | None = None) -> Result:
             digest=world.digest.hexdigest(),
             virtual_ms=int(world.loop.time() * 1_000),
             calm_ms=story.calm_ms,
+            stalled=story.stalled,
             events=world.events,
             blocks=len(world.books.blocks),
             jobs=dict(Counter(end for ends in world.books.keeper.ends.values() for end in ends)),
@@ -77,6 +83,9 @@ class Story:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calm_ms = 0
+        self.stalled = False
+        # The height of the log, and since when.
+        self._moved = (0, 0)
         self._open_since: dict[str, int] = {}
         plan = world.plan
         everybody = [f"signer {index}" for index in range(plan.signers)] + ["wallet", "stranger"]
@@ -126,21 +135,21 @@ class Story:
         await asyncio.sleep(plan.trouble_ms / 1_000)
         chaos.end()
         calm_since_ms = world.loop.now_ms()
-        longest_ms = 20_000 if plan.scenario == "lost tail" else CALM_MS
+        longest_ms = FORKED_MS if plan.may_fork else CALM_MS
         for _ in range(longest_ms // LOOK_EVERY_MS):
-            if self._is_done() or world.violations:
+            if self._is_done() or world.violations or self._is_stalled():
                 break
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
-            if plan.scenario != "lost tail":
+            if not plan.may_fork:
                 checks.check_stops(world, frozenset())
                 self._look_for_neglected_jobs()
         self.calm_ms = world.loop.now_ms() - calm_since_ms
-        if plan.scenario == "lost tail":
-            await self._end_of_lost_tail()
+        if plan.may_fork:
+            await self._end_of_forked()
             return
-        if not self._is_done():
+        if not self._is_done() and not self.stalled:
             checks.find_what_is_missing(world, self.signers, self.askers)
-        elif not world.violations:
+        elif not world.violations and not self.stalled:
             await self._probe()
         hit = await self._flip_bits() if plan.scenario == "bit flip" else 0
         latecomer = world.add("latecomer", run_observer)
@@ -148,9 +157,9 @@ class Story:
         await self._until(lambda: latecomer.stopped is not None or checks.all_have_heard(world), 8_000)
         if plan.scenario == "bit flip":
             checks.find_undetected(world, latecomer, hit)
-        checks.find_violations(world, self.signers, self.askers)
+        checks.find_violations(world, self.askers, stalled=self.stalled)
 
-    async def _end_of_lost_tail(self) -> None:
+    async def _end_of_forked(self) -> None:
         world = self.world
         latecomer = world.add("latecomer", run_observer)
         latecomer.start()
@@ -179,6 +188,15 @@ class Story:
                 return
             await asyncio.sleep(LOOK_EVERY_MS / 1_000)
 
+    def _is_stalled(self) -> bool:
+        """Whether no block has come for long, and none can."""
+        height, now_ms = self.world.books.keeper.height, self.world.loop.now_ms()
+        if height != self._moved[0]:
+            self._moved = height, now_ms
+        if not self.world.plan.may_fork and now_ms - self._moved[1] > STALLED_MS:
+            self.stalled = is_stalled(self.world)
+        return self.stalled
+
     def _look_for_neglected_jobs(self) -> None:
         """In calm no job stays open for long that the honest miner could take, where there is room to say so."""
         world, now_ms = self.world, self.world.loop.now_ms()
@@ -199,7 +217,7 @@ class Story:
         world.tell("bit flip", name, host.disk.flip_a_bit(random, "read-model.db*"))
         host.start()
         await asyncio.sleep(8)
-        world.trouble.counts["bit flip"] += 2
+        world.trouble.counts["bit flip: read model"] += 1
         return world.flip_a_bit()
 
     def _is_done(self) -> bool:

@@ -22,30 +22,31 @@ class Chaos:
 
     def begin(self) -> None:
         menu = self._world.plan.menu
-        kinds: list[tuple[str, int, Callable[[], Awaitable[None]]]] = [
-            ("crash", menu.crash_every_ms, self._crash),
-            ("power cut", menu.power_every_ms, self._power_cut),
-            ("pause", menu.pause_every_ms, self._pause),
-            ("partition", menu.partition_every_ms, self._partition),
-            ("one-way partition", menu.one_way_every_ms, self._one_way),
-            ("clock jump", menu.clock_jump_every_ms, self._clock_jump),
-            ("leader change", menu.leader_change_every_ms, self._leader_change),
-            ("server restart", menu.server_restart_every_ms, self._server_restart),
+        kinds: list[tuple[int, Callable[[], Awaitable[None]]]] = [
+            (menu.crash_every_ms, self._crash),
+            (menu.power_every_ms, self._power_cut),
+            (menu.pause_every_ms, self._pause),
+            (menu.partition_every_ms, self._partition),
+            (menu.one_way_every_ms, self._one_way),
+            (menu.clock_jump_every_ms, self._clock_jump),
+            (menu.leader_change_every_ms, self._leader_change),
+            (menu.server_restart_every_ms, self._server_restart),
         ]
-        for kind, every_ms, cause in kinds:
+        for every_ms, cause in kinds:
             if every_ms:
-                self._tasks.append(asyncio.create_task(self._again_and_again(kind, every_ms, cause)))
+                self._tasks.append(asyncio.create_task(self._again_and_again(every_ms, cause)))
         if menu.clock_skew_ms:
             for host in self._world.hosts.values():
-                self._set_clock(host, self._random.randint(-menu.clock_skew_ms, menu.clock_skew_ms))
-                self._world.trouble.counts["clock skew"] += 1
+                self._set_clock("clock skew", host, self._random.randint(-menu.clock_skew_ms, menu.clock_skew_ms))
 
-    async def _again_and_again(self, kind: str, every_ms: int, cause: Callable[[], Awaitable[None]]) -> None:
+    def _count(self, kind: str) -> None:
+        """A fault counts when it has met somebody."""
+        self._world.trouble.counts[kind] += 1
+
+    async def _again_and_again(self, every_ms: int, cause: Callable[[], Awaitable[None]]) -> None:
         under_way: set[asyncio.Task[None]] = set()
         while True:
             await asyncio.sleep(self._random.expovariate(1_000 / every_ms))
-            if cause not in {self._crash, self._power_cut}:  # counted where they happen, by role
-                self._world.trouble.counts[kind] += 1
             task = asyncio.create_task(_ended(cause()))
             under_way.add(task)
             self._tasks.append(task)
@@ -67,7 +68,7 @@ class Chaos:
     async def _lose_tail(self, after_ms: int) -> None:
         await asyncio.sleep(after_ms / 1_000)
         world, hosts = self._world, [self._world.hosts[name] for name in self._mortal]
-        count = self._random.randint(1, 12)
+        count = self._random.randint(1, self._random.choice((12, 12, 12, 100)))
         least = self._random.choice((0, 1, 2))  # at best while a block waits for its votes, or for the rest of them
         for _ in range(5_000 if least else 0):
             if (since := world.messages_since_open_block()) >= least:
@@ -93,6 +94,7 @@ class Chaos:
         for task in self._tasks:
             task.cancel()
         world.trouble.calm = True
+        world.gone.update(self.dead_for_good)
         world.trouble.server_down = False
         world.trouble.mute.clear()
         world.trouble.deaf.clear()
@@ -128,6 +130,7 @@ class Chaos:
         process = self._host(self._reachable).process
         if process is None or process.paused:
             return
+        self._count("pause")
         self._world.tell("pause", process.name)
         self._world.loop.pause(process)
         await self._for_a_while(self._world.plan.menu.longest_pause_ms)
@@ -135,14 +138,17 @@ class Chaos:
         self._world.loop.resume(process)
 
     async def _partition(self) -> None:
-        await self._cut(mute=True, deaf=True)
+        await self._cut("partition", mute=True, deaf=True)
 
     async def _one_way(self) -> None:
         mute = self._random.random() < 0.5
-        await self._cut(mute=mute, deaf=not mute)
+        await self._cut("one-way partition", mute=mute, deaf=not mute)
 
-    async def _cut(self, *, mute: bool, deaf: bool) -> None:
+    async def _cut(self, kind: str, *, mute: bool, deaf: bool) -> None:
         trouble, name = self._world.trouble, self._random.choice(self._reachable)
+        if not self._world.hosts[name].up:
+            return
+        self._count(kind)
         self._world.tell("cut", name, "mute" if mute else "", "deaf" if deaf else "")
         for cut, affected in ((mute, trouble.mute), (deaf, trouble.deaf)):
             if cut:
@@ -156,15 +162,18 @@ class Chaos:
     async def _clock_jump(self) -> None:
         longest_ms = self._world.plan.menu.longest_jump_ms
         host = self._world.hosts[self._random.choice(list(self._world.hosts))]
-        self._set_clock(host, host.clock.offset_ms + self._random.randint(-longest_ms, longest_ms))
+        self._set_clock("clock jump", host, host.clock.offset_ms + self._random.randint(-longest_ms, longest_ms))
 
-    def _set_clock(self, host: SimulatedHost, offset_ms: int) -> None:
-        host.clock.offset_ms = min(max(offset_ms, -MOST_OFFSET_MS), MOST_OFFSET_MS)
+    def _set_clock(self, kind: str, host: SimulatedHost, offset_ms: int) -> None:
+        before, host.clock.offset_ms = host.clock.offset_ms, min(max(offset_ms, -MOST_OFFSET_MS), MOST_OFFSET_MS)
+        if host.clock.offset_ms != before:
+            self._count(kind)
         self._world.tell("clock", host.name, host.clock.offset_ms)
 
     async def _leader_change(self) -> None:
         """The server stops for a moment, and the new leader's clock is behind, or ahead of, the old one's."""
         longest_ms = self._world.plan.menu.longest_step_back_ms
+        self._count("leader change")
         self._world.trouble.server_down = True
         await self._for_a_while(500)
         self._world.trouble.server_down = False
@@ -172,6 +181,7 @@ class Chaos:
         self._world.tell("leader change", self._world.server_clock.offset_ms)
 
     async def _server_restart(self) -> None:
+        self._count("server restart")
         self._world.tell("server down")
         self._world.trouble.server_down = True
         await self._for_a_while(3_000)

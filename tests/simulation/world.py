@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
@@ -27,6 +28,7 @@ from bus.port import Limits
 from bus.simulated import SimulatedNetwork
 from bus.simulated_stream import SimulatedStream
 from events import subjects
+from events.errors import SequenceGap
 from events.keys import Key
 from projections import signatures
 from projections.chain import Final
@@ -35,10 +37,14 @@ from tests.simulation.books import Books, FinalBlock
 from tests.simulation.disk import Disk, inline_databases
 from tests.simulation.faults import Trouble, UnreliableBus
 from tests.simulation.loop import CURRENT, Process, VirtualClock, VirtualLoop
+from tests.simulation.losses import Losses
 from tests.simulation.plan import CHAIN, Plan, genesis_of, key_for
 from tests.simulation.stand_in import Character, StandInComputer, verdict
 
 MEMORY = Path("/dev/shm")
+# After so long systemd starts a process again that has stopped by itself.
+RESTART_S = 1.0
+ENDED = frozenset({"settled", "refunded", "cancelled"})
 Work = Callable[["SimulatedHost", asyncio.Event], Awaitable[None]]
 
 
@@ -95,6 +101,13 @@ class SimulatedHost:
             self.stopped = error
             self.world.tell("stopped", self.name, f"{type(error).__name__}: {error}")
             self.crash()
+            if isinstance(error, SequenceGap) and self.world.losses.log:
+                self.stopped = None
+                self.world.loop.call_later(RESTART_S, self._start_again, context=Context())
+
+    def _start_again(self) -> None:
+        if not self.up and self.stopped is None and self.name not in self.world.gone:
+            self.start()
 
     def crash(self, *, power: bool = False) -> None:
         """Loses the process; what it had written stays."""
@@ -138,8 +151,11 @@ class World:
         self.votes: dict[tuple[str, int], set[str]] = {}
         self.refused: dict[str, str] = {}
         self.final: dict[int, tuple[str, str]] = {}
-        # When the server has last lost something that was acknowledged.
-        self.lost_mail_ms = 0
+        # Of each job, in which ways it has ended as the nodes' own states say.
+        self.ends: dict[str, list[str]] = {}
+        self.losses = Losses()
+        # Names of the hosts that stay dead.
+        self.gone: set[str] = set()
         # The server's stamps of each block message.
         self.stamps: dict[bytes, list[int]] = {}
         self.digest = sha256()
@@ -193,6 +209,8 @@ class World:
             self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
         elif fate == "sent":
             self.sent.setdefault(name, self.loop.now_ms())
+            inboxes = self.network.streams.get(subjects.stream(CHAIN, "INBOX"))
+            self.losses.sent(name, inboxes.last_sequence if inboxes is not None else 0)
         elif fate == "acknowledged":
             self.acknowledged[name] = (data, self.loop.now_ms())
         else:
@@ -206,10 +224,18 @@ class World:
         self.tell("final", name, header.height, final.hash[:12], header.state_root[:12])
         if final.executed.state_root != header.state_root:
             self.violate("agreement", f"{name} took block {header.height} with another state root than it has computed")
-        if self.plan.scenario == "lost tail" and 3 * len(self.plan.liars) >= self.plan.proposers:
-            return  # a third that lies may, with a server that forgets, have two blocks final
+        if self.plan.may_fork:
+            return
+        if header.height not in self.final:
+            self._note_ends(final)
         if self.final.setdefault(header.height, found) != found:
             self.violate("agreement", f"{name} holds another block or root at height {header.height}")
+
+    def _note_ends(self, final: Final) -> None:
+        for key, row in final.executed.draft.changed_rows().items():
+            kind, _, job = key.partition("/")
+            if kind == "job" and (situation := json.loads(row)["situation"]["situation"]) in ENDED:
+                self.ends.setdefault(job, []).append(situation)
 
     def chain_log(self) -> SimulatedStream | None:
         """The log as the server has it."""
@@ -227,11 +253,14 @@ class World:
         """The server has lost the newest messages of all streams but the log."""
         for kind in ("INBOX", "FEED", "BLOBS"):
             stream, count = self.network.streams.get(subjects.stream(CHAIN, kind)), random.choice((0, 1, 5, 20))
-            if stream is not None and count:
-                stream.lose_tail(count)
-                self.lost_mail_ms = self.loop.now_ms()
-                self.trouble.counts[f"lost tail of {kind}"] += 1
-                self.tell("lost tail", kind, count)
+            if stream is None or not count:
+                continue
+            end = stream.last_sequence
+            lost = [message for sequence, message in stream.messages.items() if sequence > end - count]
+            stream.lose_tail(count)
+            self.losses.lost_mail(kind, lost, end)
+            self.trouble.counts[f"lost tail of {kind}"] += bool(lost)
+            self.tell("lost tail", kind, count)
 
     def lose_tail(self, count: int) -> None:
         """The server has lost the newest messages of the log, and will use their sequences again."""
@@ -239,8 +268,10 @@ class World:
         if log is None:
             return
         self.read_log()
+        before = {block.header["height"]: block.hash for block in self.books.blocks}
+        self.trouble.counts["lost tail of CHAIN"] += log.last_sequence > 0
         log.lose_tail(count)
-        self.trouble.counts["lost tail of CHAIN"] += 1
+        self.losses.log = True
         self.tell("lost tail", log.last_sequence)
         # Somebody may have seen what was lost: two blocks of a round are evidence although the log holds one of them.
         signed = self.books.proposals
@@ -248,23 +279,30 @@ class World:
         self.books.proposals = signed
         self._read = 0
         self.events = 0
+        self.read_log()
+        self.losses.blocks = {height: name for height, name in before.items() if height > len(self.books.blocks)}
 
     def flip_a_bit(self) -> int:
-        """In some message of the log. Returns the height of the final block that it hits, 0: another message."""
+        """In a final block mostly, else anywhere in the log. Returns the height of the block, 0: it has another copy in
+        the log, or it is another message."""
         self.read_log()
         log, random = self.chain_log(), self.random("flip")
         if log is None or not log.last_sequence:
             return 0
-        place = random.randint(1, log.last_sequence)
+        final = {block.message: block.header["height"] for block in self.books.blocks}
+        copies = Counter(message.data for message in log.messages.values())
+        whole = [place for place, message in log.messages.items() if message.data in final]
+        anything = [place for place, message in log.messages.items() if message.data]
+        place = random.choice(whole if whole and random.random() < 0.8 else anything)
         message = log.messages[place]
         data = bytearray(message.data)
-        bit = random.randrange(max(len(data), 1) * 8)
-        if data:
-            data[bit // 8] ^= 1 << bit % 8
+        bit = random.randrange(len(data) * 8)
+        data[bit // 8] ^= 1 << bit % 8
         log.messages[place] = msgspec.structs.replace(message, data=bytes(data))
-        hit = next((block for block in self.books.blocks if block.message == message.data), None)
-        self.tell("bit flip", place, bit, hit.header["height"] if hit else "no final block")
-        return hit.header["height"] if hit else 0
+        hit = final.get(message.data, 0) if copies[message.data] == 1 else 0
+        self.trouble.counts["bit flip: final block" if hit else "bit flip: rest of the log"] += 1
+        self.tell("bit flip", place, bit, hit or "no final block")
+        return hit
 
     def read_log(self) -> list[FinalBlock]:
         """Books what is new in the log."""
@@ -288,9 +326,9 @@ class World:
         return found
 
     def _note_problems(self) -> None:
-        """A log that lost its tail may contradict what it said before."""
+        """What no honest log may hold."""
         problems, self.books.problems = self.books.problems, []
-        for problem in problems if self.plan.scenario != "lost tail" else []:
+        for problem in [] if self.plan.may_fork else problems:
             self.violate("books", problem)
 
     # Hosts.

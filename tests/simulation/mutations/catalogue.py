@@ -153,6 +153,13 @@ MUTATIONS = (
         seed=9,
     ),
     Mutation(
+        name="lost blocks are not put back",
+        what="what a log has lost stays lost, although validators have it on their disks",
+        where="actors.proposer:Proposer._say_kept_again",
+        changes=(("while node.kept:", "while False:"),),
+        seed=3,
+    ),
+    Mutation(
         name="lost checkpoint",
         what="rows are written without the place in the log that they follow from",
         where="projections.read_model_rows:_write",
