@@ -65,6 +65,7 @@ def main(words: list[str] | None = None) -> int:
                 STEPS[step](report)
             except Exception as error:  # noqa: BLE001  whatever it is, it is this step's, and the others shall be done
                 report.setdefault("errors", {})[step] = f"{type(error).__name__}: {error}"
+            _write(report)
     finally:
         _write(report)
     say("")
@@ -83,7 +84,7 @@ def say(words: str) -> None:
 
 
 def _write(report: Report) -> None:
-    """After each row, so that whatever ends this process leaves what there is."""
+    """After each row and step, so that whatever ends this process leaves what there is."""
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

@@ -55,7 +55,9 @@ def require_pycuda(say: Callable[[str], None]) -> None:
     """Build PyCUDA for this Python where it is not there. Raises `Missing` where that fails.
 
     PyCUDA is a source distribution: it needs a C++ compiler, CUDA's headers, those of cuRAND (which come as a Python
-    package), and the libraries to link with, under the names that a linker looks for.
+    package), and the libraries to link with, under the names that a linker looks for. Where no registry can be reached,
+    PIP_NO_INDEX and PIP_FIND_LINKS lead pip to a folder that holds PyCUDA's sources, nvidia-curand, what they need, and
+    setuptools, wheel and numpy to build with.
     """
     if importlib.util.find_spec("pycuda") is not None:
         return
