@@ -82,7 +82,8 @@ def _lacks(level: Report) -> bool:
 def table_of(report: Report) -> Iterator[str]:
     """The times, in columns, with what each is compared with; then aims."""
     if report.get("timings"):
-        yield f"{'kernel':<32}{'ms':>10}{'rate':>13} {'unit':<17}{'reference':>10}{'its ms':>10}{'share':>8}{'CuPy ms':>10}"
+        begun = f"{'kernel':<32}{'ms':>10}{'rate':>13} {'unit':<17}"
+        yield f"{begun}{'reference':>10}{'its ms':>10}{'share':>8}{'CuPy ms':>10}"
     for row in report.get("timings", ()):
         yield _line(row)
     for row in report.get("devices", ()):
