@@ -11,12 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from actors.attestation.selftest import ExamFacts, SelfTest, Unexamined
 from actors.backends.cpu import CpuBackend
 from actors.backends.gpu import Properties
 from actors.backends.on_gpu import GpuBackend
 from actors.backends.recipes import files, recipe
 from actors.services.base import Computed
 from actors.services.kernel_custom import CODE_NAME, compute
+from projections.attestation import Cap, GpuScore, Level
 from schemas.services import WORK_TYPES, KernelCustom, service_of
 from tests.kernels.emulator.compiled import compiler
 from tests.kernels.emulator.emulated_gpu import EmulatedGpu
@@ -306,9 +308,10 @@ def report_of(**changes: Any) -> dict[str, Any]:
 LOW = {
     "exit_code": 0,
     "score": 40,
+    "unexamined": [{"gpu": "GPU-2", "why": "no memory"}],
     "gpus": [
         {
-            "caps": [{"sentence": "The exam was absent."}],
+            "caps": [{"sentence": "Too slow."}],
             "levels": [{"name": "exam", "points": 0, "most": 30}, {"name": "driver", "points": 20, "most": 20}],
         }
     ],
@@ -328,7 +331,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"attestation": {"exit_code": 1, "error": "DeviceFault: boom"}}, "attestation: DeviceFault: boom (exit code 1)"),
     ({"attestation": {"exit_code": 2}}, "attestation: it has no score (exit code 2)"),
     ({"attestation": {"exit_code": 1, "score": 95}}, "attestation: the exam was not right (exit code 1)"),
-    ({"attestation": LOW}, "attestation: score 40, not 90 or more: The exam was absent.; level exam 0 of 30"),
+    (
+        {"attestation": LOW},
+        "attestation: score 40, not 90 or more: GPU-2 was not examined: no memory; Too slow.; level exam 0 of 30",
+    ),
     ({"attestation": {"exit_code": 0, "score": 89}}, "attestation: score 89, not 90 or more: no reason given"),
 ]
 
@@ -412,10 +418,20 @@ def test_attestation_keeps_what_the_selftest_says(
         assert command[-4:] == ["--backend", "pycuda", "-o", "json"]
         return subprocess.CompletedProcess(command, code, stdout, "probing: 100 %\nthe GPU has failed\n")
 
-    monkeypatch.setattr(check.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     report: dict[str, Any] = {}
     check.STEPS["attestation"](report)
     assert report["attestation"] == expected
+
+
+def test_the_selftest_says_what_the_check_reads() -> None:
+    """The names under which it looks for scores, exams and reasons are those of the answer."""
+    assert {"score", "grade", "exams", "unexamined", "gpus"} <= set(SelfTest.__struct_fields__)
+    assert {"gpu", "why"} <= set(Unexamined.__struct_fields__)
+    assert {"caps", "levels"} <= set(GpuScore.__struct_fields__)
+    assert {"name", "points", "most"} <= set(Level.__struct_fields__)
+    assert "sentence" in Cap.__struct_fields__
+    assert "giga_operations" in ExamFacts.__struct_fields__
 
 
 def test_table_has_a_line_for_each_kernel() -> None:

@@ -61,22 +61,12 @@ def _of_attestation(found: Report | None) -> Iterator[str]:
 
 def _shortcomings(found: Report) -> str:
     """What held the score down."""
-    return "; ".join(
-        sentence
-        for gpu in found.get("gpus", ())
-        for sentence in (
-            *(cap["sentence"] for cap in gpu["caps"]),
-            *(
-                f"level {level['name']} {level['points']} of {level['most']}"
-                for level in gpu["levels"]
-                if _lacks(level)
-            ),
-        )
-    )
-
-
-def _lacks(level: Report) -> bool:
-    return bool(level["points"] < level["most"])
+    said = [f"{gpu['gpu']} was not examined: {gpu['why']}" for gpu in found.get("unexamined", ())]
+    for gpu in found.get("gpus", ()):
+        said += [cap["sentence"] for cap in gpu["caps"]]
+        lacking = [level for level in gpu["levels"] if level["points"] < level["most"]]
+        said += [f"level {level['name']} {level['points']} of {level['most']}" for level in lacking]
+    return "; ".join(said)
 
 
 def table_of(report: Report) -> Iterator[str]:
