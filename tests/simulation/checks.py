@@ -74,7 +74,7 @@ def check_stops(world: World, may_stop: frozenset[str]) -> None:
             world.violate("stops", f"{host.name} has stopped: {type(host.stopped).__name__}: {host.stopped}")
 
 
-def find_violations(world: World, askers: Sequence[Asker], *, stalled: bool) -> None:
+def find_violations(world: World, askers: Sequence[Asker]) -> None:
     """Compares the log, the books and what the nodes believe."""
     for failure in world.loop.failures:
         world.violate(
@@ -87,8 +87,8 @@ def find_violations(world: World, askers: Sequence[Asker], *, stalled: bool) -> 
     _check_verdicts(world)
     _check_times(world)
     _check_nodes(world)
-    _check_lost_blocks(world, stalled=stalled)
-    _check_acknowledged(world, stalled=stalled)
+    _check_lost_blocks(world)
+    _check_acknowledged(world)
     if world.plan.scenario != "bit flip":
         for fault in _faults_of_feeds(world):
             world.violate("feeds", fault)
@@ -258,22 +258,19 @@ def _check_nodes(world: World) -> None:
                 world.violate("books", f"{name} says that {address} has {found}, the books say {balance}")
 
 
-def _check_lost_blocks(world: World, *, stalled: bool) -> None:
-    """What was final is in the log, whether a node had seen it or not, or at the height that is stalled."""
+def _check_lost_blocks(world: World) -> None:
+    """What was final once is in the log, whether a node had seen it or not."""
     there = {block.header["height"]: block.hash for block in world.books.blocks}
     once = world.losses.blocks | {height: name for height, (name, _) in world.final.items()}
     for height, name in sorted(once.items()):
-        if height not in there and not (stalled and height == len(there) + 1):
+        if height not in there:
             world.violate("lost blocks", f"block {height}, {name[:12]}, was final and is not in the log")
-        elif there.get(height, name) != name:
+        elif there[height] != name:
             world.violate("lost blocks", f"block {height} was {name[:12]}, and is {there[height][:12]} now")
 
 
-def _check_acknowledged(world: World, *, stalled: bool) -> None:
-    """Everything that the server took is in the log, was refused with a reason, or can have no effect any more.
-
-    Or it waits for a height that is stalled.
-    """
+def _check_acknowledged(world: World) -> None:
+    """Everything that the server took is in the log, was refused with a reason, or can have no effect any more."""
     keeper = world.books.keeper
     for name, (data, since_ms) in world.acknowledged.items():
         if name in world.books.places or name in world.refused:
@@ -291,6 +288,6 @@ def _check_acknowledged(world: World, *, stalled: bool) -> None:
             # Waits for the events before it. Where the server has lost messages and used their sequences again, a late
             # word about the lost one may have taken the place of this one: it waits in the validators' memory only.
             continue
-        if waits and (stalled or world.loop.now_ms() - since_ms < JUST_NOW_MS):
+        if waits and world.loop.now_ms() - since_ms < JUST_NOW_MS:
             continue  # came when all else was done
         world.violate("acknowledged", f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")

@@ -18,7 +18,7 @@ def id_of(envelope: bytes) -> str:
 
 class Losses:
     """``events``: ids of those of which an inbox has lost a copy. ``feeds``: by subject, the heights that a feed has
-    lost a word of. ``blocks``: by height, the final blocks that the log has lost. ``log``: whether its end was lost.
+    lost a word of. ``blocks``: by height, what was final when the log lost its end. ``log``: whether it did.
 
     ``unsafe`` are events whose place in an inbox may have been that of a lost message: a late word about the lost one
     frees it.

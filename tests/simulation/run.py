@@ -83,7 +83,7 @@ def _many(seeds: range, processes: int) -> int:
     print(f"{len(seeds)} seeds in {took:.0f} s: {len(seeds) / took:.1f} seeds/s on {processes} processes")
     print(f"{total['ms'] / 3_600_000:.1f} virtual hours, {total['blocks']} blocks, {total['events']} events in blocks")
     print(f"longest time from the last fault until all was done: {longest_calm_ms / 1_000:.0f} virtual s")
-    print(f"stalled for good after the log lost its end, as docs/guarantees.md says: {stalled} seeds")
+    print(f"{stalled} seeds stalled after the log had lost its end, until operators mended it")
     print("jobs: " + ", ".join(f"{name} {count}" for name, count in sorted(jobs.items())))
     print(f"{sum(faults.values())} faults:")
     for group, kinds in KINDS.items():

@@ -12,7 +12,7 @@ from tests.simulation.byzantine import run_byzantine
 from tests.simulation.clients import Asker, Prober, Signer
 from tests.simulation.hostile import Villain
 from tests.simulation.plan import TWIN, Plan, draw
-from tests.simulation.stall import is_stalled
+from tests.simulation.stall import is_stalled, mend
 from tests.simulation.trouble import Chaos
 from tests.simulation.world import (
     World,
@@ -135,21 +135,14 @@ class Story:
         await asyncio.sleep(plan.trouble_ms / 1_000)
         chaos.end()
         calm_since_ms = world.loop.now_ms()
-        longest_ms = FORKED_MS if plan.may_fork else CALM_MS
-        for _ in range(longest_ms // LOOK_EVERY_MS):
-            if self._is_done() or world.violations or self._is_stalled():
-                break
-            await asyncio.sleep(LOOK_EVERY_MS / 1_000)
-            if not plan.may_fork:
-                checks.check_stops(world, frozenset())
-                self._look_for_neglected_jobs()
+        await self._be_calm()
         self.calm_ms = world.loop.now_ms() - calm_since_ms
         if plan.may_fork:
             await self._end_of_forked()
             return
-        if not self._is_done() and not self.stalled:
+        if not self._is_done():
             checks.find_what_is_missing(world, self.signers, self.askers)
-        elif not world.violations and not self.stalled:
+        elif not world.violations:
             await self._probe()
         hit = await self._flip_bits() if plan.scenario == "bit flip" else 0
         latecomer = world.add("latecomer", run_observer)
@@ -157,7 +150,24 @@ class Story:
         await self._until(lambda: latecomer.stopped is not None or checks.all_have_heard(world), 8_000)
         if plan.scenario == "bit flip":
             checks.find_undetected(world, latecomer, hit)
-        checks.find_violations(world, self.askers, stalled=self.stalled)
+        checks.find_violations(world, self.askers)
+
+    async def _be_calm(self) -> None:
+        """Until everything is done. A height that is stalled operators mend, once."""
+        world = self.world
+        longest_ms = FORKED_MS if world.plan.may_fork else CALM_MS
+        for _ in range(longest_ms // LOOK_EVERY_MS):
+            if self._is_done() or world.violations:
+                return
+            await asyncio.sleep(LOOK_EVERY_MS / 1_000)
+            if world.plan.may_fork:
+                continue
+            checks.check_stops(world, frozenset())
+            self._look_for_neglected_jobs()
+            if not self.stalled and self._is_stalled():
+                self.stalled = True
+                mend(world)
+                self._open_since.clear()
 
     async def _end_of_forked(self) -> None:
         world = self.world
@@ -193,9 +203,7 @@ class Story:
         height, now_ms = self.world.books.keeper.height, self.world.loop.now_ms()
         if height != self._moved[0]:
             self._moved = height, now_ms
-        if not self.world.plan.may_fork and now_ms - self._moved[1] > STALLED_MS:
-            self.stalled = is_stalled(self.world)
-        return self.stalled
+        return now_ms - self._moved[1] > STALLED_MS and is_stalled(self.world)
 
     def _look_for_neglected_jobs(self) -> None:
         """In calm no job stays open for long that the honest miner could take, where there is room to say so."""

@@ -109,13 +109,13 @@ class SimulatedHost:
         if not self.up and self.stopped is None and self.name not in self.world.gone:
             self.start()
 
-    def crash(self, *, power: bool = False) -> None:
-        """Loses the process; what it had written stays."""
+    def crash(self, *, power: bool = False, fault: bool = True) -> None:
+        """Loses the process; what it had written stays. No ``fault`` is what an operator does."""
         if self.process is None:
             return
         kind = "power cut" if power else "crash"
         self.world.tell(kind, self.name)
-        if self.stopped is None:
+        if self.stopped is None and fault:
             self.world.trouble.counts[f"{kind}: {self.name.split(' ')[0]}"] += 1
         self.world.loop.kill(self.process)
         self.world.nodes.pop(self.name, None)
@@ -262,14 +262,15 @@ class World:
             self.trouble.counts[f"lost tail of {kind}"] += bool(lost)
             self.tell("lost tail", kind, count)
 
-    def lose_tail(self, count: int) -> None:
-        """The server has lost the newest messages of the log, and will use their sequences again."""
+    def lose_tail(self, count: int, *, fault: bool = True) -> None:
+        """The server has lost the newest messages of the log, and will use their sequences again. No ``fault`` is what
+        an operator does."""
         log = self.chain_log()
         if log is None:
             return
         self.read_log()
         before = {block.header["height"]: block.hash for block in self.books.blocks}
-        self.trouble.counts["lost tail of CHAIN"] += log.last_sequence > 0
+        self.trouble.counts["lost tail of CHAIN"] += fault and log.last_sequence > 0
         log.lose_tail(count)
         self.losses.log = True
         self.tell("lost tail", log.last_sequence)
@@ -280,7 +281,7 @@ class World:
         self._read = 0
         self.events = 0
         self.read_log()
-        self.losses.blocks = {height: name for height, name in before.items() if height > len(self.books.blocks)}
+        self.losses.blocks.update(before)
 
     def flip_a_bit(self) -> int:
         """In a final block mostly, else anywhere in the log. Returns the height of the block, 0: it has another copy in
