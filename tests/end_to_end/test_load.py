@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from random import Random
@@ -94,7 +95,7 @@ class Flood:
         """Two batches at once, which are more than the inbox takes, and then one after so many jobs."""
         await self._publish()
         for ended in range(0, CLIENTS * JOBS_OF_EACH + 1, JOBS_A_BATCH):
-            await follower.until(lambda books, least=ended: ends(books) >= least, WAIT_S, f"the end of {ended} jobs")
+            await follower.until(partial(have_ended, ended), WAIT_S, f"the end of {ended} jobs")
             await self._publish()
 
     async def _publish(self) -> None:
@@ -106,9 +107,9 @@ class Flood:
             raise other[0]
 
 
-def ends(books: Bookkeeper) -> int:
-    """How many jobs have ended."""
-    return sum(map(bool, books.ends.values()))
+def have_ended(jobs: int, books: Bookkeeper) -> bool:
+    """Whether so many jobs have."""
+    return sum(map(bool, books.ends.values())) >= jobs
 
 
 def patient_job(client: Client, number: int) -> SignedEvent:
