@@ -191,11 +191,16 @@ def _faults_of_feeds(world: World) -> list[str]:
     return found
 
 
+def honest_miner_is_free(world: World) -> bool:
+    """Whether the log knows it, and it has a place."""
+    known = world.books.keeper.miners.get(key_of("miner 0").address)
+    return known is not None and known["running"] < known["capacity"]
+
+
 def takeable_jobs(world: World) -> list[str]:
     """Open jobs that the honest miner has a place for and has not had; such with blobs aside, which may be missing."""
     keeper, miner = world.books.keeper, key_of("miner 0").address
-    known = keeper.miners.get(miner)
-    if known is None or known["running"] >= known["capacity"]:
+    if not honest_miner_is_free(world):
         return []
     return [
         name

@@ -183,6 +183,8 @@ class Story:
         if world.plan.miners[:1] == ("honest",):
             # Places that only a dead validator has not freed are free a minute after it was seen last.
             await self._until(lambda: not checks.crowded_inboxes(world), 2 * PROBE_MS)
+            # Before the honest miner is there another one may take the job, and fail it.
+            await self._until(self._knows_the_honest_miner, PROBE_MS)
             prober = Prober()
             world.add(prober.name, prober.run).start()
             await self._until(lambda: prober.is_settled(world), PROBE_MS)
@@ -191,6 +193,10 @@ class Story:
         await self._until(lambda: not checks.left_undone(world), PROBE_MS)
         for left in checks.left_undone(world):
             world.violate("leftover", f"{left}")
+
+    def _knows_the_honest_miner(self) -> bool:
+        self.world.read_log()
+        return checks.honest_miner_is_free(self.world)
 
     async def _until(self, reached: Callable[[], bool], longest_ms: int) -> None:
         for _ in range(longest_ms // LOOK_EVERY_MS):
