@@ -18,6 +18,7 @@ from msgspec import Struct, UnsetType
 
 from actors.decision import Command, Draft, EffectFailed, Heard, Keep, Say, Start, TurnedAway, draft
 from events.canonical import canonical
+from projections.attestation import attested
 from projections.bonds import standing_of
 from projections.state import State
 from schemas.attestation import ExamCause, ExamVerdict
@@ -93,7 +94,7 @@ def cause_of(attestation: Attestation, trust: Trust, now_ms: int, *, drawn: bool
     if last.opened_ms // trust.reexamine_ms < now_ms // trust.reexamine_ms:
         return "periodic"
     good = last.verdict.fresh and all(gpu.result == "right" for gpu in last.verdict.gpus)
-    if not good and attestation.claimed_ms > last.judged_ms:
+    if not (good and _is_enough(attestation, trust)) and attestation.claimed_ms > last.judged_ms:
         # It has mended something, and says so.
         return "first"
     if drawn:
@@ -102,6 +103,16 @@ def cause_of(attestation: Attestation, trust: Trust, now_ms: int, *, drawn: bool
     drifted = abs(now - before) * 10_000 > before * trust.drift_bps
     # One that is examined for its drift is not examined again for the same.
     return "drift" if before and now and drifted and last.cause != "drift" else None
+
+
+def _is_enough(attestation: Attestation, trust: Trust) -> bool:
+    """Whether the miner has what the chain asks of an attestation."""
+    found = attested(attestation)
+    return (
+        found.score >= trust.min_score
+        and found.memory_mib >= trust.min_memory_mib
+        and found.performance >= trust.min_performance
+    )
 
 
 def _is_examined_since(attestation: Attestation, time_ms: int) -> bool:

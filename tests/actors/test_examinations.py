@@ -352,6 +352,24 @@ def test_why_a_miner_is_examined(found: Attestation, cause: str | None) -> None:
     assert cause_of(found, TRUST, 5_000) == cause
 
 
+@pytest.mark.parametrize(
+    "found",
+    [
+        attestation(None, verdict(memory_mib=0)),
+        attestation(performance=150_000),
+        attestation(performance=499_999),
+    ],
+    ids=["so much memory was not free", "slow for such a card", "slower than the chain asks"],
+)
+def test_a_right_exam_that_shows_too_little_is_sat_again(found: Attestation) -> None:
+    """What kept a card from its memory or speed may be gone: a new claim asks for another exam, long before the next
+    period. One that has enough asks in vain."""
+    asks = trust(reexamine_ms=WEEK_MS, min_score=70, min_memory_mib=15_564, min_performance=500_000)
+    assert cause_of(found, asks, 5_000) is None
+    assert cause_of(replace(found, claimed_ms=3_001), asks, 5_000) == "first"
+    assert cause_of(replace(attestation(), claimed_ms=3_001), asks, 5_000) is None
+
+
 def test_all_are_due_once_in_a_period() -> None:
     """Periods are those of the chain, so that all miners are due at the same moment; a draw comes after that."""
     assert cause_of(RIGHT, TRUST, WEEK_MS - 1) is None
