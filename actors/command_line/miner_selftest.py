@@ -128,7 +128,7 @@ def _show(output: Output, found: "SelfTest") -> None:
         facts["other gpus"] = f"seen by the kernel only, not claimed: {', '.join(gpu.uuid for gpu in found.unclaimed)}"
     facts["lists"] = found.lists
     output.one(found, facts)
-    for line in _advice(found):
+    for line in advice(found):
         output.note(line)
 
 
@@ -164,7 +164,7 @@ def _admitted(found: "SelfTest", trust: "Trust") -> str:
     return f"no, it asks for {', '.join(lacking)}" if lacking else "would be admitted"
 
 
-def _advice(found: "SelfTest") -> list[str]:
+def advice(found: "SelfTest") -> list[str]:
     """How to reach more, where something can be done."""
     said = []
     if found.unexamined:
@@ -178,6 +178,6 @@ def _advice(found: "SelfTest") -> list[str]:
         said.append("Start the miner without LD_PRELOAD, LD_AUDIT and /etc/ld.so.preload, with the driver's own files.")
     if found.overlaid:
         said.append("Unmount what lies over the driver's files, /proc/driver and /sys.")
-    if any(cap.code == "TOO_SLOW" for gpu in found.gpus for cap in gpu.caps):
+    if any(cap.code in ("SLOW", "TOO_SLOW") for gpu in found.gpus for cap in gpu.caps):
         said.append("Check that the GPU itself computes (--backend pycuda), that it is idle, and its clocks.")
     return said

@@ -8,8 +8,12 @@ import msgspec
 import pytest
 
 from actors.attestation.lists import shipped, signed
+from actors.attestation.reading import SourceState
+from actors.attestation.selftest import SelfTest
 from actors.command_line.doctor_gpu import gpu_findings
+from actors.command_line.miner_selftest import advice
 from events.keys import Key
+from projections.attestation import scores_of
 from tests.actors.attestation.mock_host import (
     SECOND_BUS,
     SECOND_UUID,
@@ -20,6 +24,7 @@ from tests.actors.attestation.mock_host import (
     neighbour,
     places,
 )
+from tests.projections.attested import attestation
 
 MAINTAINER = Key(bytes(31) + b"\1")
 
@@ -52,6 +57,28 @@ def test_the_selftest_shows_every_card(assay: Any, tmp_path: Path, monkeypatch: 
     refused = assay(*words, "--gpu", "GPU-0")
     assert refused.code == 2
     assert SECOND_UUID in refused.err
+
+
+@pytest.mark.parametrize(("performance", "told"), [(500_000, 0), (150_000, 1), (30_000, 1)])
+def test_a_slow_card_is_told_what_to_look_at(performance: int, told: int) -> None:
+    """One that is a little too slow as well as one that is nothing like it."""
+    record = attestation(performance=performance)
+    found = SelfTest(
+        score=0,
+        grade="M",
+        lists="",
+        driver="listed",
+        sources=(SourceState(source="nvml", answered=True, devices=1),),
+        preloaded=(),
+        overlaid=(),
+        malformed=(),
+        exams=(),
+        unexamined=(),
+        gpus=scores_of(record),
+        unclaimed=(),
+        evidence=record.evidence,
+    )
+    assert sum("that it is idle" in line for line in advice(found)) == told
 
 
 def test_lists_are_shown_signed_and_updated(assay: Any, tmp_path: Path) -> None:
