@@ -61,7 +61,7 @@ REGISTRATION: Final = "registration"
 
 
 class Registration(Struct, frozen=True, kw_only=True):
-    """What the miner offers, as its job.registered event says it."""
+    """What the miner offers, as its miner.registered event says it."""
 
     name: str
     capacity: int
@@ -71,7 +71,7 @@ class Registration(Struct, frozen=True, kw_only=True):
 
 class Registered(Struct, frozen=True):
     """The registration that was said last, by the digest of what it says, and how many were said. ``height`` is that of
-    the block with it, 0 while no block has it."""
+    the block with it, or with what the owner has said since by the same key; 0 while no block has it."""
 
     count: int
     content: str
@@ -228,6 +228,13 @@ class Miner:
             Say(f"register/{self._registered.count}", draft(MinerRegistered, **fields)),
         ]
 
+    def _registered_at(self, height: int) -> list[Command]:
+        """A node that is behind this block does not know what stands: the next start asks one that is not."""
+        if not 0 < self._registered.height < height:
+            return []
+        self._registered = msgspec.structs.replace(self._registered, height=height)
+        return [Keep(REGISTRATION, canonical(self._registered))]
+
     def _look_up(self) -> list[Command]:
         """Asks what stands in the ledger: the owner may have retired the miner by another word of the same key."""
         return [Start("look-up", partial(self._worker.look_up, self._registered.height))] if self._doubtful else []
@@ -273,6 +280,8 @@ class Miner:
                 if self._attesting is not None:
                     commands += self._attesting.read(signed.id, event, message.block)
                 match event:
+                    case MinerRegistered(sender=self._key.address):
+                        commands += self._registered_at(message.height)
                     case JobAssigned(miner=self._key.address):
                         commands += self._assigned(event, message)
                     case JobCommitted(sender=self._key.address):

@@ -8,7 +8,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from actors.backends.cpu import CpuBackend
-from actors.decision import Decision, EffectFailed, Keep, Later, NeverAgain, TurnedAway
+from actors.decision import Decision, EffectFailed, Keep, Later, NeverAgain, Start, TurnedAway
 from actors.fetching import HostFault
 from actors.miner import (
     AGAIN_MS,
@@ -206,6 +206,22 @@ def test_a_registration_that_stands_is_not_said_again() -> None:
     assert said(registered(desk)) == []
     assert said(desk.tell(LookedUp(replace(REGISTRATION, capacity=0)))) == []
     assert started(desk.tell(LookAgain())) == []
+
+
+def test_a_node_that_has_not_heard_of_the_retirement_is_not_believed() -> None:
+    """The owner retires the miner while it runs: the next start asks from that block on, not from its own word's."""
+    desk = Desk()
+    event = desk.network.register("miner 0")
+    own = desk.network.block(event)
+    desk.tell(feed_of(own, [event]))
+    desk.tell(heard(own, event, "register/1"))
+    retiring = desk.network.register("miner 0", capacity=0)
+    retired = desk.network.block(retiring)
+    desk.tell(feed_of(retired, [retiring]))
+    desk.tell(feed_of(own, [event]))
+    assert retired.header.height > own.header.height
+    look_up = next(start for start in only(desk.start(), Start) if start.name == "look-up")
+    assert getattr(look_up.run, "args", None) == (retired.header.height,)
 
 
 def test_a_miner_that_cannot_look_itself_up_tries_again() -> None:
