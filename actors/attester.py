@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from actors.backends.base import Backend, DeviceFault
 from actors.fetching import host_faults
 from bus.port import Bus
 from events.canonical import UNREADABLE, canonical, digest
-from events.errors import AssayError, Unreachable
+from events.errors import AssayError, DeviceUnavailable, Unreachable
 from schemas.attestation import ExamAnswer, ExamOpening, ExamShape, Liveness
 from schemas.messages import QueryAnswer, QueryRefused
 from schemas.queries import Question
@@ -117,9 +117,13 @@ class HostAttester:
         return Claimed(evidence)
 
     async def sit(self, exam: Digest, seed: Digest) -> Answered:
-        """Does the work on every device at once. Raises what a backend raises."""
+        """Does the work on every device at once. Raises BusError, TimedOut, and HostFault or DeviceUnavailable when no
+        device can."""
         if not self._gpus:
             await self.claim()
+        if not self._gpus:
+            hint = "Bring back the GPU that was claimed, or set `gpu` to one that is there and start the miner again."
+            raise DeviceUnavailable("no device can sit the exam", why="this host shows none to claim", hint=hint)
         answers = await asyncio.gather(
             *(self._on(gpu, partial(self._work, exam, seed, gpu)) for gpu in self._gpus), return_exceptions=True
         )
@@ -132,7 +136,7 @@ class HostAttester:
         return Answered(exam, found)
 
     async def show(self, exam: Digest, seed: Digest, answers: tuple[ExamAnswer, ...], challenge: Digest) -> Shown:
-        """Uploads the challenged rows of each device. Raises BusError, TimedOut, HostFault."""
+        """Uploads the challenged rows of each device. Raises BusError, TimedOut, HostFault, DeviceUnavailable."""
         openings = [await self._open(exam, seed, answer, challenge) for answer in answers]
         return Shown(exam, tuple(openings))
 
@@ -146,11 +150,17 @@ class HostAttester:
         for thread in self._threads.values():
             thread.shutdown(wait=False, cancel_futures=True)
 
-    def _on(self, gpu: str, work: Callable[[], Value]) -> Awaitable[Value]:
+    async def _on(self, gpu: str, work: Callable[[], Value]) -> Value:
+        """In the device's thread. Raises HostFault, DeviceUnavailable for what a device has not or cannot."""
         thread = self._threads.get(gpu)
         if thread is None:
             thread = self._threads[gpu] = ThreadPoolExecutor(1, thread_name_prefix=f"exam {gpu[:12]}")
-        return asyncio.get_running_loop().run_in_executor(thread, work)
+        with host_faults("the work for an exam"):
+            try:
+                return await asyncio.get_running_loop().run_in_executor(thread, work)
+            except DeviceFault as error:
+                hint = "Look at the GPU with nvidia-smi, and start the miner again."
+                raise DeviceUnavailable(f"{gpu} has failed", why=str(error), hint=hint) from error
 
     def _backend_of(self, gpu: str) -> Backend:
         """In the device's thread."""
@@ -218,7 +228,7 @@ class HostAttester:
                     for uuid, live in (await self._on(gpu.uuid, partial(watched, self._places, work))).items()
                     if uuid == gpu.uuid
                 }
-            except (AssayError, DeviceFault, OSError) as error:
+            except AssayError as error:
                 log.warning("a device cannot work", gpu=gpu.uuid, why=repr(error))
         return found
 

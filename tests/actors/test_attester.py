@@ -10,12 +10,13 @@ from msgspec import Raw
 from actors.attestation.lists import shipped
 from actors.attestation.selftest import processor_id
 from actors.attester import HostAttester
-from actors.backends.base import Backend
+from actors.backends.base import Backend, DeviceFault
 from actors.backends.cpu import CpuBackend
+from actors.fetching import HostFault
 from bus.simulated import SimulatedBus, SimulatedNetwork
 from events.canonical import canonical, digest
-from events.errors import DeviceUnavailable
-from schemas.attestation import ExamShape, HostEvidence
+from events.errors import AssayError, DeviceUnavailable
+from schemas.attestation import ExamAnswer, ExamShape, HostEvidence
 from schemas.messages import QueryAnswer
 from tests.actors.attestation.mock_host import (
     SECOND_BUS,
@@ -34,6 +35,7 @@ from tests.actors.virtual_time import VirtualClock, run
 SHAPE: Final = ExamShape(inner=64, columns=32, min_rows=64)
 EXAM: Final = digest(b"the exam")
 SEED: Final = digest(b"its seed")
+NOT_THERE: Final = DeviceUnavailable("there is no such GPU")
 
 pytestmark = needs_compiler
 
@@ -41,9 +43,17 @@ pytestmark = needs_compiler
 class Room:
     """A miner whose host has these cards, of which ``broken`` do not work."""
 
-    def __init__(self, directory: Path, cards: int = 2, broken: str = "", **options: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cards: int = 2,
+        broken: str = "",
+        error: Exception = NOT_THERE,
+        **options: Any,
+    ) -> None:
         self.asked: list[str | None] = []
         self._broken = broken
+        self._error = error
         self._bus = SimulatedBus(SimulatedNetwork(VirtualClock(), ChosenFaults()), "assay-small", name="miner")
         _, sys = kernel_trees(directory)
         for bus in (SECOND_BUS, "0000:66:00.0"):
@@ -63,7 +73,7 @@ class Room:
     def _backend(self, device: str | None) -> Backend:
         self.asked.append(device)
         if device == self._broken:
-            raise DeviceUnavailable(f"there is no GPU {device}")
+            raise self._error
         return CpuBackend()
 
     def run(self, scenario: Callable[[], Awaitable[None]]) -> None:
@@ -102,14 +112,54 @@ def test_every_card_works_by_its_uuid(tmp_path: Path) -> None:
     room.run(scenario)
 
 
-def test_a_card_that_cannot_work_stays_claimed(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [NOT_THERE, MemoryError("the GPU has too little memory")],
+    ids=["not there", "full"],
+)
+def test_a_card_that_cannot_work_stays_claimed(tmp_path: Path, error: Exception) -> None:
     """It is named in the claim, and has no answer: what cannot be examined is not dropped."""
-    room = Room(tmp_path, broken=UUID)
+    room = Room(tmp_path, broken=UUID, error=error)
 
     async def scenario() -> None:
         assert await room.claim() == (UUID, SECOND_UUID)
         answered = await room.attester.sit(EXAM, SEED)
         assert [answer.gpu for answer in answered.answers] == [SECOND_UUID]
+
+    room.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (NOT_THERE, DeviceUnavailable),
+        (MemoryError("the GPU has too little memory"), HostFault),
+        (DeviceFault("the GPU has failed"), DeviceUnavailable),
+        (OSError("no such device"), HostFault),
+    ],
+)
+def test_what_a_device_cannot_is_an_effects_failure(tmp_path: Path, error: Exception, raised: type[AssayError]) -> None:
+    """A typed error, after which the exam is tried again; any other would stop the miner with all of its jobs."""
+    room = Room(tmp_path, cards=1, broken=UUID, error=error)
+
+    async def scenario() -> None:
+        assert await room.claim() == (UUID,)
+        with pytest.raises(raised):
+            await room.attester.sit(EXAM, SEED)
+        answer = ExamAnswer(gpu=UUID, rows=64, root=SEED)
+        with pytest.raises(raised):
+            await room.attester.show(EXAM, SEED, (answer,), EXAM)
+
+    room.run(scenario)
+
+
+def test_an_exam_for_a_card_that_is_gone_is_an_effects_failure(tmp_path: Path) -> None:
+    """As after a restart in the middle of an exam, without the card that was claimed."""
+    room = Room(tmp_path, only="GPU-that-is-gone")
+
+    async def scenario() -> None:
+        with pytest.raises(DeviceUnavailable):
+            await room.attester.sit(EXAM, SEED)
 
     room.run(scenario)
 
