@@ -1,8 +1,8 @@
 """The miner's decisions on attestation: claim what its host shows, sit the exams that it is named in. Pure.
 
-The miner claims at each start. Of an exam it keeps one row, so that after a crash it goes on where it was: the seed is
-the hash of the block that opened the exam, and the rows that it has to open are named by the hash of the block that
-holds its answers.
+The miner claims at each start, as soon as it can. Of an exam it keeps one row, so that after a crash it goes on where
+it was: the seed is the hash of the block that opened the exam, and the rows that it has to open are named by the hash
+of the block that holds its answers.
 """
 
 from collections.abc import Awaitable, Mapping
@@ -86,6 +86,8 @@ class Attesting:
         self._claims = 0
         self._seat: Seat | None = None
         self._claimed_again = False
+        # Whether the last claim failed before it was said.
+        self._unclaimed = False
 
     def begin(self, rows: Mapping[str, bytes]) -> list[Command]:
         """Claims, and goes on with the exam that was going on."""
@@ -121,8 +123,17 @@ class Attesting:
                 return [*self._end(), *self._mend(event)]
         return []
 
+    def look_again(self) -> list[Command]:
+        """A while has passed: claims where that could not be done before."""
+        if not self._unclaimed:
+            return []
+        self._unclaimed = False
+        return [self._claim()]
+
     def failed(self, effect: str, exam: str) -> list[Command]:
-        """An effect of an exam has failed: the exam's deadline ends this."""
+        """An effect has failed. Of an exam it is tried again, until the exam's deadline ends this; a claim waits for
+        `look_again`."""
+        self._unclaimed = self._unclaimed or effect == "claim"
         if self._seat is None or self._seat.exam != exam or effect not in ("sit", "show"):
             return []
         return [Later(AGAIN_MS, SitOn(exam))]

@@ -206,7 +206,8 @@ class Miner:
                 return Done(tuple(self._reveal(message.id)))
             case LookAgain():
                 waiting = [task for task in self._tasks.values() if task.stage in ("computed", "committed")]
-                return Done((*self._look_up(), *(self._ask_about(task, "look") for task in waiting)))
+                attest = [] if self._attesting is None else self._attesting.look_again()
+                return Done((*self._look_up(), *(self._ask_about(task, "look") for task in waiting), *attest))
             case GoOn() if (task := self._tasks.get(message.id)) is not None:
                 return done(self._go_on(task))
             case EffectFailed():
@@ -366,6 +367,8 @@ class Miner:
         effect, _, job_id = failed.name.partition("/")
         if self._attesting is not None and (again := self._attesting.failed(effect, job_id)):
             return NeverAgain("EXAM_NOT_SAT", str(failed.error), tuple(again))
+        if effect == "claim":
+            return NeverAgain("NOT_CLAIMED", str(failed.error))
         if job_id not in self._tasks:
             return Done()
         if effect == "compute" and not isinstance(failed.error, BusError | TimedOut):

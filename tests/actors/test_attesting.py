@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from actors.attesting import AGAIN_MS, Answered, Attesting, Claimed, Shown, SitOn
 from actors.attesting import Seat as KeptSeat
 from actors.decision import Command, Done, EffectFailed, Heard, Later, NeverAgain
-from actors.miner import Miner, Registration
+from actors.miner import LookAgain, Miner, Registration
 from events.canonical import canonical
 from events.errors import TimedOut
 from schemas.attestation import ExamAnswer, ExamOpening
@@ -95,6 +95,20 @@ def test_a_miner_claims_at_each_start() -> None:
 def test_a_host_without_anything_claims_nothing() -> None:
     """No GPU, no claim."""
     assert said(Seat().tell(Claimed(None))) == []
+
+
+def test_a_claim_that_fails_is_made_later() -> None:
+    """No node answered, or a device was full: with the miner's next look, until it is made; the reason is kept."""
+    registration = Registration(name="miner", capacity=1, devices=(Device(model="H200", memory_mib=1),), offers=())
+    miner = Miner(samples.MINER, samples.CHAIN, registration, Worker(), Attester())
+    miner.begin({}, 0)
+    for error in (TimedOut("no node answers"), MemoryError("the GPU has too little memory")):
+        failing = miner.decide(EffectFailed("claim", error), 0)
+        assert isinstance(failing, NeverAgain)
+        assert failing.code == "NOT_CLAIMED"
+        assert started(miner.decide(LookAgain(), 0)) == ["claim"]
+    assert len(said(miner.decide(Claimed(host()), 0))) == 1
+    assert started(miner.decide(LookAgain(), 0)) == []
 
 
 def test_an_exam_from_its_opening_to_the_verdict() -> None:
