@@ -66,12 +66,12 @@ class BlobExamJudge:
                 submissions = await submissions_of(examination, partial(self._read, miner, place))
             finally:
                 await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-        exam = await exam_of(examination, self._block)
-        fresh = await is_fresh(attestation, self._block)
-        async with self._one:
-            setup = await asyncio.to_thread(self._set_up, exam)
-            look = partial(judge, miner, exam, setup, attestation.evidence, submissions, self._lists, fresh=fresh)
-            return ExamFound(await asyncio.to_thread(look))
+            exam = await exam_of(examination, self._block)
+            fresh = await is_fresh(attestation, self._block)
+            async with self._one:
+                setup = await asyncio.to_thread(self._set_up, exam)
+                look = partial(judge, miner, exam, setup, attestation.evidence, submissions, self._lists, fresh=fresh)
+                return ExamFound(await asyncio.to_thread(look))
 
     async def draw(self, job_id: str, miner: str, height: int) -> SpotDrawn:
         """See `actors.examinations.ExamJudge`."""

@@ -16,6 +16,7 @@ from actors.attester import HostAttester
 from actors.attesting import Answered, Shown
 from actors.backends.cpu import CpuBackend
 from actors.exam_judge import FRESH_BLOCKS, FRESH_MS, MAX_OPENING_BYTES, BlobExamJudge, BlockFacts
+from actors.fetching import HostFault
 from bus.simulated import SimulatedBus, SimulatedNetwork
 from events.canonical import canonical, digest
 from projections.attestation import FILLED_SHARE_BPS
@@ -239,6 +240,24 @@ def test_what_is_no_right_answer(tmp_path: Path, change: Change, result: str) ->
         await ground.set_up()
         found = await ground.judge.judge(MINER, change(await ground.sat()))
         assert [gpu.result for gpu in found.verdict.gpus] == [result]
+
+    run(scenario)
+
+
+def test_a_host_without_memory_for_the_verdict_judges_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typed error, after which the coordinator tries again; any other would stop it."""
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("actors.exam_judge.judge", no_memory)
+
+    async def scenario() -> None:
+        ground = Ground(tmp_path)
+        await ground.set_up()
+        record = await ground.sat()
+        with pytest.raises(HostFault):
+            await ground.judge.judge(MINER, record)
 
     run(scenario)
 
