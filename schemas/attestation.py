@@ -114,7 +114,7 @@ class ExamShape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class ExamAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a GPU has computed: the Merkle root over the first ``rows`` rows of C. ``memory_mib`` were filled for it,
-    with ``memory_root`` as the root over the labels."""
+    with ``memory_root`` as the root over the walks that have read them."""
 
     gpu: GpuId
     rows: Side
@@ -124,7 +124,7 @@ class ExamAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ExamOpening(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Digest and size of the blob with a GPU's challenged rows, and, where memory was filled, of that with its labels.
+    """Digest and size of the blob with a GPU's challenged rows, and, where memory was filled, of that with its walks.
     Both lie under the miner's address."""
 
     gpu: GpuId
