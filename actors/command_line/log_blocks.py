@@ -29,7 +29,8 @@ async def each_block(
     log: Path | None, network: Network, known: Genesis | None, output: Output, begin: Callable[[Genesis], Folded]
 ) -> tuple[Folded, Chain]:
     """What ``begin`` makes of the genesis, told every final block, and the chain after the last: of the exported file
-    ``log``, else of the network, for which the genesis must be ``known``. Raises Divergence where the log is wrong."""
+    ``log``, else of the network, for which the genesis must be ``known``. Raises VerificationFailed where the file is
+    wrong, Divergence where what the log says is."""
     if log is not None:
         return _of_file(log, known, output, begin)
     if known is None:
