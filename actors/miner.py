@@ -4,8 +4,9 @@ The miner follows the feed of its own address and needs nothing else to know whe
 from assigned to computed to committed and ends with the job's own end. After a crash every task goes on at its stage.
 
 What the miner is told is not proven to it. The feed's events carry their senders' signatures, and a node's description
-of a job must name the same assignment; but that a coordinator's word is in a final block, and what the work is, the
-miner takes from the nodes of its network. A lie costs it the work of one job: what it says about it fails.
+of a job must name the same assignment; but that a coordinator's word is in a final block, what the work is, and which
+registration stands, the miner takes from the nodes of its network. A lie costs it the work of one job: what it says
+about it fails. One about its registration costs a fee, or new jobs until its next start.
 """
 
 from collections.abc import Awaitable, Mapping

@@ -155,7 +155,7 @@ async def _payment(line: Line, address: str, job: str, height: int) -> Payment |
         raise VerificationFailed(
             f"the nodes contradict each other about job {job}",
             why="one has it settled in a final block, another does not",
-            hint="Ask another network's node, or check the log with `assay audit`.",
+            hint="Ask again, or check the log with `assay audit`.",
             job=job,
         )
     receipt = receipt_of(job, found, line.place.chain)
