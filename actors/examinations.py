@@ -254,17 +254,20 @@ class Examinations:
             for miner, settled_ms in self._drawn.items()
             if not _is_examined_since(latest[miner], settled_ms)
         }
-        for job_id, undrawn in list(self._undrawn.items()):
-            if _is_examined_since(latest[undrawn.miner], undrawn.settled_ms):
-                self._forget_draw(job_id)
         commands: list[Command] = []
+        needless: list[str] = []
+        # After a long absence there are many, and each message looks at them: no further than has to be.
         for job_id, undrawn in self._undrawn.items():
             if len(self._drawing) >= DRAWN_AT_ONCE:
                 break
-            if job_id not in self._drawing and now_ms >= self._again.get(job_id, 0):
+            if _is_examined_since(latest[undrawn.miner], undrawn.settled_ms):
+                needless.append(job_id)
+            elif job_id not in self._drawing and now_ms >= self._again.get(job_id, 0):
                 self._drawing.add(job_id)
                 draw = partial(self._judge.draw, job_id, undrawn.miner, undrawn.height)
                 commands.append(Start(f"draw/{job_id}", draw, tries=1))
+        for job_id in needless:
+            self._forget_draw(job_id)
         return commands
 
     def _note_draw(self, drawn: SpotDrawn) -> None:
