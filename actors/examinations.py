@@ -22,13 +22,16 @@ from projections.attestation import attested
 from projections.bonds import standing_of
 from projections.state import State
 from schemas.attestation import ExamCause, ExamVerdict
-from schemas.blocks import Applied
+from schemas.blocks import Applied, Failed
 from schemas.events import ExamJudged, ExamOpened
 from schemas.genesis import Trust
+from schemas.refusals import NothingClaimed
 from schemas.state import Attestation, Examination, Job, Settled
 
 TAKE_OVER_MS: Final = 3_000
 AGAIN_MS: Final = 2_000
+# One that takes its claim back when an exam is opened spoils it for all who are named: they do not wait for it.
+LEFT_OUT_MS: Final = 60_000
 # A deadline is in block time: the block that is to hold the verdict may be a little behind this clock.
 LATE_MS: Final = 2_000
 MOST_MINERS: Final = 512
@@ -160,6 +163,9 @@ class Examinations:
                 return self._heard(message.key)
             case Heard() | TurnedAway(given_up=True) if message.key.startswith(ROWS):
                 self._again[message.key.split("/")[1]] = now_ms + AGAIN_MS
+                match message:
+                    case Heard(outcome=Failed(refusal=NothingClaimed(miner=miner))):
+                        self._again[miner] = now_ms + LEFT_OUT_MS
                 return self._heard(message.key)
             case EffectFailed() if message.name.startswith("examine/"):
                 address = message.name.split("/")[1]
@@ -201,7 +207,7 @@ class Examinations:
         due: dict[str, list[str]] = {}
         for address, attestation in sorted(state.attestations().items()):
             miner = state.miner(address)
-            if miner is None or standing_of(miner).banned:
+            if miner is None or standing_of(miner).banned or now_ms < self._again.get(address, 0):
                 continue
             cause = cause_of(attestation, trust, now_ms, drawn=address in self._drawn)
             if cause is not None:

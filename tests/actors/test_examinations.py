@@ -12,6 +12,7 @@ from actors.examinations import (
     AGAIN_MS,
     DRAWN_AT_ONCE,
     LATE_MS,
+    LEFT_OUT_MS,
     TAKE_OVER_MS,
     ExamFound,
     SpotDrawn,
@@ -276,6 +277,28 @@ def test_an_opening_in_vain_loses_no_draw() -> None:
     in_vain = Heard(key, samples.EXAM, 1, refused, desk.network.chain.height)
     assert said(desk.tell(in_vain)) == []
     assert opened(desk.tell(Tick(), after_ms=AGAIN_MS)) == ("spot", {ADDRESS})
+
+
+def test_whoever_takes_its_claim_back_keeps_nobody_from_an_exam() -> None:
+    """An exam is opened for all that it names or for none: the next is opened without the one that spoiled it, which
+    waits a minute for its own."""
+    desk = Desk(claims=False)
+    for index, name in enumerate(MINERS):
+        desk.claim(name, index)
+    decision = desk.tell(NewBlock(1))
+    (say,) = only(decision, Say)
+    nothing = desk.network.say(MINERS[1], AttestationClaimed, evidence=replace(host(), gpus=()))
+    signed = signed_by(desk.network, desk.name, desk.key, say)
+    in_vain = heard(desk.network.block(nothing, signed), signed, say.key)
+    assert isinstance(in_vain.outcome, Failed)
+    desk.claim(MINERS[1], 1)
+    failed_ms = desk.now_ms
+    desk.tell(in_vain)
+    desk.include(desk.tell(Tick(), after_ms=AGAIN_MS))
+    assert desk.exam(MINERS[0]).cause == "first"
+    since_ms = desk.now_ms - failed_ms
+    assert said(desk.tell(Tick(), after_ms=LEFT_OUT_MS - since_ms - 1)) == []
+    assert opened(desk.tell(Tick(), after_ms=LEFT_OUT_MS - since_ms)) == ("first", {key_of(MINERS[1]).address})
 
 
 def test_an_exam_ends_what_was_drawn_before_it() -> None:
