@@ -11,9 +11,9 @@ import pytest
 
 from actors.devnet import Devnet
 from events import subjects
-from tests.faults.single_server import AGAIN_S, check, loaded, plan, put_back, watched
+from tests.faults.single_server import AGAIN_S, check, loaded, plan, put_back, until_height, watched, work
 
-FORGET = "DELETE FROM votes WHERE height = {0}; DELETE FROM kept WHERE height = {0} AND final = 0"
+FORGET = "DELETE FROM votes WHERE height > {0}; DELETE FROM kept WHERE height > {0} AND final = 0"
 
 
 @pytest.fixture
@@ -27,6 +27,12 @@ def read_models(devnet: Devnet) -> dict[str, Path]:
     names = [name for name in devnet.plan.actors() if name.startswith("proposer-")]
     found = {name: sorted(devnet.directory.rglob(f"{name}/**/read-model.db")) for name in names}
     return {name: path for name, (path,) in found.items()}
+
+
+def newest_final(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as database:
+        (height,) = database.execute("SELECT max(height) FROM blocks").fetchone()
+    return int(height)
 
 
 def run(path: Path, script: str) -> None:
@@ -55,18 +61,26 @@ async def test_operators_end_the_stall_of_a_height(tmp_path: Path) -> None:
             run(path, f"INSERT OR REPLACE INTO votes VALUES {', '.join(votes)}")
             run(path, f"DELETE FROM kept WHERE height >= {bound_from} AND final = 0")
         await asyncio.gather(*(devnet.restart(name) for name in read_models(devnet)))
+        wanted = asyncio.create_task(work(devnet, 1))  # or there may be nothing to vote on
         async with watched(devnet) as pulse, asyncio.timeout(AGAIN_S):
             logs = [devnet.files.log_file(name) for name in read_models(devnet)]
             while not all("no second vote" in path.read_text() for path in logs):  # noqa: ASYNC110  files tell nobody
                 await asyncio.sleep(0.1)
+            newest = max(newest_final(path) for path in read_models(devnet).values())
+            await until_height(pulse, newest)
             before = dict(pulse.hashes)
+        wanted.cancel()
+        await asyncio.gather(wanted, return_exceptions=True)
         await kill_actors(devnet)
         for path in read_models(devnet).values():
-            for height in range(max(before) + 1, bound_from + 3):
-                run(path, FORGET.format(height))
+            run(path, FORGET.format(newest))
         connection = await nats.connect(devnet.url)
         await connection.jetstream().delete_stream(subjects.stream(devnet.chain, "CHAIN"))
         await connection.close()
-        await asyncio.gather(*(devnet.restart(name) for name in devnet.plan.actors()))
+        await asyncio.gather(*(devnet.restart(name) for name in read_models(devnet)))
+        async with watched(devnet) as pulse:
+            await until_height(pulse, newest)
+        others = [name for name in devnet.plan.actors() if name not in read_models(devnet)]
+        await asyncio.gather(*(devnet.restart(name) for name in others))
         await check(devnet, before, tmp_path)
         assert put_back(devnet) >= len(before)

@@ -85,7 +85,7 @@ class Story:
         self.calm_ms = 0
         self.stalled = False
         # The height of the log, and since when.
-        self._moved = (0, 0)
+        self._moved = (-1, 0)
         self._open_since: dict[str, int] = {}
         plan = world.plan
         everybody = [f"signer {index}" for index in range(plan.signers)] + ["wallet", "stranger"]
@@ -166,7 +166,7 @@ class Story:
             self._look_for_neglected_jobs()
             if not self.stalled and self._is_stalled():
                 self.stalled = True
-                mend(world)
+                await mend(world)
                 self._open_since.clear()
 
     async def _end_of_forked(self) -> None:
