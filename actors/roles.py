@@ -34,7 +34,7 @@ from actors.sandbox import Sandbox
 from actors.services.registry import SERVICES, verify
 from actors.settings import Settings, load_key
 from actors.speaker import Used
-from actors.store import Store
+from actors.store import Store, alone_with
 from actors.together import until_first_ends
 from actors.verdict import Verify
 from actors.wallet import run_wallet
@@ -168,7 +168,8 @@ async def _run_proposer(host: Host, stop: asyncio.Event) -> None:
             hint="Use the seed of an address that the genesis lists as a validator.",
         )
     path = host.directory("proposer") / "read-model.db"
-    await Proposer(host.bus, host.clock, host.key, host.genesis, path).run(stop, host.up)
+    with alone_with(path):
+        await Proposer(host.bus, host.clock, host.key, host.genesis, path).run(stop, host.up)
 
 
 class NodeLedger:

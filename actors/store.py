@@ -8,8 +8,8 @@ address that it speaks for.
 
 import fcntl
 import os
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -229,6 +229,16 @@ def _values(row: OutboxRow) -> tuple[object, ...]:
     return tuple(getattr(row, name) for name in _COLUMNS.split(", "))
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """While it lasts, no other process can say the same of this path. Raises StoreInUse."""
+    lock = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
 def _lock(path: Path) -> int:
     """Locks the file beside the store; the kernel unlocks it however the process ends."""
     lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -239,7 +249,7 @@ def _lock(path: Path) -> int:
         raise StoreInUse(
             f"{path} is in use",
             why="another process has it open",
-            hint="Stop that process, or give this one its own data directory.",
+            hint="Stop that process first: never run two with one key.",
             path=str(path),
         ) from error
     return lock

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from actors.store import MOST_DEAD_LETTERS, Batch, DeadLetter, ForeignStore, OutboxRow, Store, StoreInUse
+from actors.store import MOST_DEAD_LETTERS, Batch, DeadLetter, ForeignStore, OutboxRow, Store, StoreInUse, alone_with
 
 ROW = OutboxRow(
     key="job/1",
@@ -82,6 +82,15 @@ async def test_a_row_is_replaced_under_its_key(tmp_path: Path) -> None:
         assert await store.waiting() == []
         assert await store.find("job/1") == final
         assert await store.last_nonce() == 4
+
+
+def test_two_cannot_have_one_path_for_themselves(tmp_path: Path) -> None:
+    """The second is told so, as long as the first goes on."""
+    path = tmp_path / "read-model.db"
+    with alone_with(path), pytest.raises(StoreInUse, match="another process has it open"), alone_with(path):
+        pass
+    with alone_with(path):
+        pass
 
 
 async def test_two_cannot_open_one_store(tmp_path: Path) -> None:
