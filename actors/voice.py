@@ -25,7 +25,7 @@ from events.errors import Refused
 from events.keys import Key
 from schemas.blocks import Outcome
 from schemas.events import TransferSent
-from schemas.refusals import AnyRefusal, code_of
+from schemas.refusals import AnyRefusal, InsufficientBalance, code_of
 
 # A mempool holds 64 nonces of one sender beyond the next; a little less leaves room for another process with the key.
 WINDOW = 60
@@ -142,7 +142,16 @@ class Voice:
         if row is None:
             return None
         code = code_of(refusal)
-        log.info("a mempool turned an event away", key=row.key, id=event_id, code=code)
+        if isinstance(refusal, InsufficientBalance):
+            log.warning(
+                "a mempool says that the account lacks coins for this event",
+                key=row.key,
+                address=self.address,
+                needed=refusal.needed,
+                available=refusal.available,
+            )
+        else:
+            log.info("a mempool turned an event away", key=row.key, id=event_id, code=code)
         if code in OF_NONCES:
             self._doubtful = True
         given_up = code not in PASSING and self._own_refusal(row) == code

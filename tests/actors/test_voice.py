@@ -4,6 +4,7 @@ import random
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
 from actors.decision import Draft, Heard, draft
 from actors.store import OutboxRow
@@ -215,6 +216,17 @@ def test_hearsay_never_drops_an_event(refusal: AnyRefusal, asks: bool) -> None:
     assert voice.staged() == []
     assert voice.doubts(100) == asks
     assert voice.due(100 + RESEND_FIRST_MS) == [row]
+
+
+def test_who_lacks_coins_is_warned() -> None:
+    """A miner without coins would else wait for its registration without a word; other refusals pass by themselves."""
+    voice = fresh()
+    (row,) = speak(voice, "a")
+    with capture_logs() as logged:
+        voice.turned_away(row.id, InsufficientBalance(needed=5, available=1), 0)
+        voice.turned_away(row.id, MempoolFull(limit=1, needed_gas_price=2), 0)
+    assert [line["log_level"] for line in logged] == ["warning", "info"]
+    assert (logged[0]["address"], logged[0]["needed"], logged[0]["available"]) == (KEY.address, 5, 1)
 
 
 def test_hearsay_about_strangers_is_ignored() -> None:
