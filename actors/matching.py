@@ -8,6 +8,7 @@ with the memory that is asked for, asks no more than the escrow, and has a place
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Final, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -250,7 +251,11 @@ def _no_memory(wanted: Wanted, miners: list[Entry]) -> str:
 
 def _too_cheap(wanted: Wanted, miners: list[Entry]) -> str:
     lowest = min(_price(wanted, miner) for _, miner in miners)
-    return f"The cheapest miner asks {lowest} micro-ASY; the escrow is {wanted.escrow}."
+    return f"The cheapest miner that may take it asks {_asy(lowest)}; the escrow is {_asy(wanted.escrow)}."
+
+
+def _asy(micro: int) -> str:
+    return f"{Decimal(micro).scaleb(-6).normalize():,f} ASY"
 
 
 def _all_busy(_wanted: Wanted, miners: list[Entry]) -> str:

@@ -106,7 +106,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(content.decode())
     except (OSError, ValueError, RecursionError) as error:
         # Not TOMLDecodeError alone: an integer of too many digits is another ValueError, and brackets nest too deeply.
-        raise BadInput(f"the settings file {path} cannot be read", why=str(error)) from error
+        hint = "Name a TOML file with --settings; deploy/ has one for each role."
+        raise BadInput(f"the settings file {path} cannot be read", why=str(error), hint=hint) from error
 
 
 def load_key(settings: Settings, environment: Mapping[str, str]) -> Key:

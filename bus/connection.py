@@ -48,7 +48,9 @@ def translated(what: str) -> Iterator[None]:
     except (nats.errors.TimeoutError, TimeoutError) as error:
         raise TimedOut(f"{what}: no answer in time") from error
     except nats.errors.NoRespondersError as error:
-        raise Unreachable(f"{what}: nobody answers", hint="Is a node of this chain running?") from error
+        raise Unreachable(
+            f"{what}: nobody answers", hint="Check the name of the chain; does a node of it run?"
+        ) from error
     except (nats.errors.Error, OSError) as error:
         raise Unreachable(f"{what}: the NATS server does not answer", why=str(error)) from error
 

@@ -214,7 +214,7 @@ class SimulatedBus:
     def _next_door(self, subject: str) -> SimulatedDoor:
         doors = [door for door in self._network.doors.get(subject, []) if door.connected()]
         if not doors:
-            raise Unreachable(f"{subject}: nobody answers", hint="Is a node of this chain running?")
+            raise Unreachable(f"{subject}: nobody answers", hint="Check the name of the chain; does a node of it run?")
         everyone = self._network.doors[subject]
         everyone.remove(doors[0])
         everyone.append(doors[0])  # its turn comes again after the others'

@@ -32,6 +32,8 @@ CHECKS: Final = (
     ("trailer", "head, state root and counts are those that the export claims"),
 )
 
+FIRST_LINE: Final = "Name a file that `assay log export` wrote. If this is one, do not trust it; compare with another."
+
 
 class Check(Struct, frozen=True, kw_only=True):
     """One thing that was looked at."""
@@ -231,11 +233,11 @@ def audit_file(
             reader = LogReader(file)
             auditor = Auditor(reader.genesis, expected_genesis_hash=expected_genesis_hash, threads=threads, roots=roots)
         except BadInput as error:
-            raise Divergence(0, f"line 1: {error.what}: {error.why}") from error
+            raise Divergence(0, f"line 1: {error.what}: {error.why}", hint=FIRST_LINE) from error
         except Divergence:
             raise
         except VerificationFailed as error:
-            raise Divergence(0, f"line 1: {error.why}") from error
+            raise Divergence(0, f"line 1: {error.why}", hint=FIRST_LINE) from error
         try:
             for sequence, kind, data in reader.messages():
                 auditor.add(sequence, kind, data)

@@ -92,7 +92,7 @@ async def _nodes(line: Line) -> Finding:
 async def _miners(line: Line) -> Finding:
     found = await line.ask("miners", MinersQuestion(), MinersAnswer)
     free = sum(max(0, entry.miner.capacity - entry.miner.running) for entry in found.miners)
-    finding = f"{len(found.miners)} registered, {free} places free"
+    finding = f"{len(found.miners)} registered, {free} {'place' if free == 1 else 'places'} free"
     if found.miners:
         return Finding(check="miners", result="ok", finding=finding)
     fix = "Jobs wait until one registers: `assay run miner`."

@@ -170,7 +170,7 @@ def say_whose_genesis(output: Output, found: str) -> None:
 
 def _show(output: Output, report: AuditReport) -> None:
     totals = report.totals
-    marks = {"passed": "ok     ", "failed": "FAILED ", "unfinished": "not done"}
+    marks = {"passed": "ok      ", "failed": "FAILED  ", "unfinished": "not done"}
     facts: dict[str, Any] = {
         "chain": f"{report.chain}, genesis {report.genesis}",
         "height": totals.height,

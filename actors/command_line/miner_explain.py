@@ -122,6 +122,8 @@ def facts_of(found: Explained, attestation: Attestation | None) -> dict[str, obj
         "results": f"{standing.submitted} submitted, {standing.verified} verified, {standing.on_time} on time, "
         f"{standing.late} late, {standing.wrong} wrong",
     }
+    if standing.unlocked:
+        facts["unlocked"] = f"{asy(standing.unlocked)}, to withdraw from {moment(standing.withdrawable_ms)} on"
     if attestation is not None and not isinstance(attestation.examined, UnsetType):
         exam = attestation.examined.verdict.exam
         facts["examined"] = f"{moment(attestation.examined.judged_ms)}; `assay verify exam {exam}` repeats the verdict"

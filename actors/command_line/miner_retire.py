@@ -35,9 +35,8 @@ async def retire(
     display: Display = DISPLAY,
 ) -> None:
     """Take no new jobs, as a registered miner, and go on with those that you have: register anew, with capacity 0.
-
-    The miner's process runs on, and says no more of its capacity until it starts again. With --wait you can stop it
-    when this returns. A miner that has retired already is told nothing.
+    The miner's process runs on, and takes jobs again, as its settings say, when it starts anew. With --wait you can
+    stop it when this returns. A miner that has retired already is told nothing.
     """
     output = Output(display)
     async with connect(network) as line:

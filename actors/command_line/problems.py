@@ -37,6 +37,11 @@ def report(error: Exception, words: Sequence[str]) -> int:
     return code
 
 
+def _help_of(error: CycloptsError) -> str:
+    """Where the words that were misspelt are explained."""
+    return f"See `{' '.join(('assay', *(error.command_chain or ())))} --help`."
+
+
 def describe(error: Exception) -> tuple[dict[str, Any], int]:
     """The problem as an RFC 9457 object (with ``code``, ``hint`` and the facts in ``data``), and the exit code."""
     if isinstance(error, AssayError):
@@ -48,10 +53,10 @@ def describe(error: Exception) -> tuple[dict[str, Any], int]:
         return _problem(name, what, why, error.hint, error.exit_code, facts), error.exit_code
     if isinstance(error, UnusedCliTokensError):
         words = ", ".join(map(repr, error.unused_tokens or ()))
-        hint = "See `assay --help`, and --help after any command."
+        hint = _help_of(error)
         return _problem("USAGE", f"one argument too many, or more: {words}", "", hint, USAGE), USAGE
     if isinstance(error, CycloptsError):
-        hint = "See `assay --help`, and --help after any command."
+        hint = _help_of(error)
         return _problem("USAGE", str(error).strip(), "", hint, USAGE), USAGE
     if isinstance(error, asyncio.TimeoutError):
         return _problem("TIMED_OUT", "no answer in time", "", "Give it longer with --timeout.", 6), 6

@@ -65,7 +65,7 @@ def signing_key(signer: Signer) -> Key:
     raise NotAllowed(
         "no key to sign with",
         why="neither --wallet nor --seed-file is given, and this directory has no devnet",
-        hint="Make a wallet with `assay wallet create NAME`, then use --wallet NAME.",
+        hint="Name a key with --seed-file FILE or --wallet NAME; `assay wallet create NAME` makes a wallet.",
     )
 
 

@@ -48,15 +48,15 @@ def load_genesis(file: Path | None) -> Genesis | None:
     return decode_genesis(file.read_bytes())
 
 
-def read_record(file: Path, kind: type[Value]) -> Value:
-    """A record from a file that may have been formatted for people. Raises BadInput."""
+def read_record(file: Path, kind: type[Value], hint: str = "Write it with -o json.") -> Value:
+    """A record from a file that may have been formatted for people; ``hint`` says who writes one. Raises BadInput."""
     with file.open("rb") as opened:
         data = opened.read(LARGEST_FILE)
     try:
         # Parts whose very bytes are signed or hashed are canonical JSON; so is this, whatever the file looks like.
         return msgspec.json.decode(canonical(msgspec.json.decode(data)), type=kind)
     except UNREADABLE as error:
-        raise BadInput(f"{file} cannot be read", why=str(error), hint="Write it with -o json.") from error
+        raise BadInput(f"{file} cannot be read", why=str(error), hint=hint) from error
 
 
 def verify_receipt(file: File, /, *, genesis: GenesisFile = None, display: Display = DISPLAY) -> None:
@@ -97,10 +97,11 @@ def with_list(
 
 
 def _receipt_in(file: Path) -> ReceiptAnswer | SignedReceipt:
-    found = read_record(file, dict[str, msgspec.Raw])
+    hint = "Name a file that `assay receipt ID -o json` wrote."
+    found = read_record(file, dict[str, msgspec.Raw], hint)
     if "inclusion" in found:
-        return read_record(file, ReceiptAnswer)
-    return read_record(file, SignedReceipt)
+        return read_record(file, ReceiptAnswer, hint)
+    return read_record(file, SignedReceipt, hint)
 
 
 def _check_receipt(checks: Checks, answer: ReceiptAnswer | SignedReceipt, genesis: Genesis | None) -> None:
@@ -187,8 +188,9 @@ def _check_settlement(checks: Checks, answer: ReceiptAnswer, genesis: Genesis) -
 
 
 def _bundle_in(file: Path) -> ProofBundle:
-    found = read_record(file, dict[str, msgspec.Raw])
-    return read_record(file, _Answered).value if "answer" in found else read_record(file, ProofBundle)
+    hint = "Name a file that `assay proof WHAT -o json` wrote."
+    found = read_record(file, dict[str, msgspec.Raw], hint)
+    return read_record(file, _Answered, hint).value if "answer" in found else read_record(file, ProofBundle, hint)
 
 
 class _Answered(Struct, frozen=True):

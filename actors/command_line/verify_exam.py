@@ -92,7 +92,10 @@ async def verify_exam(
 def choose(record: "ExamRecord", exam: str, miner: str | None) -> list["Judged"]:
     """The verdicts to be repeated, at least one. Raises NotFound."""
     if not record.miners:
-        raise NotFound(f"the log has no exam {exam}", hint="Export the log again, after the exam.")
+        raise NotFound(
+            f"the log has no exam {exam}",
+            hint="`assay miner explain ADDRESS` names a miner's last exam; an older log lacks it.",
+        )
     if miner is not None and miner not in record.miners:
         raise NotFound(
             f"{miner} is not in this exam",

@@ -225,7 +225,7 @@ def check_attempt(
     about["challenge"] = seed
     about["repeated"] = _in_words(finding)
     if finding.accepted is not None:
-        about["error"] = _error(finding.accepted)
+        about["risk"] = _error(finding.accepted)
         about.update(findings(work, inputs, result))
     _compare(checks, case, attempt, finding)
 

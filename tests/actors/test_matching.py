@@ -97,7 +97,7 @@ def test_the_price_counts_started_units() -> None:
         (job(), {A: miner(service="exam")}, "NO_MINER_FOR_SERVICE", "only miner does not offer matmul.int8"),
         (job(), {n: miner(service="exam") for n in (A, B)}, "NO_MINER_FOR_SERVICE", "None of the 2 registered"),
         (job(memory=2_048), {A: miner()}, "NO_MINER_WITH_MEMORY", "largest offered has 1024 MiB"),
-        (job(1_999), {A: miner(), B: miner(3)}, "PRICE_TOO_LOW", "asks 2000 micro-ASY"),
+        (job(1_999), {A: miner(), B: miner(3)}, "PRICE_TOO_LOW", "asks 0.002 ASY; the escrow is 0.001999 ASY"),
         (job(), {A: miner(running=1)}, "ALL_MINERS_BUSY", "The 1 miner that could do it: 1 of 1 places"),
         (job(), {A: miner(capacity=0)}, "ALL_MINERS_BUSY", "no new jobs"),
         (job(tried=(A, B)), {A: miner(), B: miner()}, "ALL_MINERS_EXCLUDED", "All 2"),

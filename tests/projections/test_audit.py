@@ -343,6 +343,13 @@ def test_an_impossible_genesis_is_refused(network: SmallNetwork, tmp_path: Path)
     assert caught.value.height == 0
 
 
+def test_a_file_of_something_else_is_named_so(network: SmallNetwork, tmp_path: Path) -> None:
+    """Where not even the first line is one of an export, the hint names who writes them."""
+    with pytest.raises(Divergence, match="line 1: ") as caught:
+        audit(tmp_path, b"a receipt")
+    assert "`assay log export`" in caught.value.hint
+
+
 def test_an_audit_does_not_depend_on_where_it_starts(network: SmallNetwork) -> None:
     """An observer from zero and one from a saved state have the same root at every height."""
     middle = network.finals[29]

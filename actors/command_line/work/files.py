@@ -43,8 +43,8 @@ def array_in(file: Path, dimensions: int) -> "npt.NDArray[np.generic]":
         hint = "Write it with numpy.save."
         raise BadInput(f"{file} is no .npy file that can be read", why=why, hint=hint) from error
     if not isinstance(array, np.ndarray) or array.ndim != dimensions:
-        shape = "vector" if dimensions == 1 else "table of rows and columns"
-        raise BadInput(f"{file} holds no {shape}", hint=f"Give its array {dimensions} dimension(s) before numpy.save.")
+        shape, wanted = ("vector", "1 dimension") if dimensions == 1 else ("table of rows and columns", "2 dimensions")
+        raise BadInput(f"{file} holds no {shape}", hint=f"Give its array {wanted} before numpy.save.")
     return array
 
 

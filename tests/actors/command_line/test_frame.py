@@ -106,6 +106,8 @@ def test_every_verb_takes_a_form_of_output(assay: Any) -> None:
         (["job", "submti"], 'Did you mean "submit"?'),
         (["job", "submit", "matmul.int9"], 'Did you mean "matmul.int8"?'),
         (["transfer"], "TO requires an argument"),
+        (["job", "submit", "sort"], "See `assay job submit sort --help`."),
+        (["account", "--nonsense"], "See `assay account --help`."),
         (["account", "--nonsense"], "--nonsense"),
         (["account", "-o", "yaml"], "yaml"),
         (["account", "--timeout", "0"], "--timeout"),

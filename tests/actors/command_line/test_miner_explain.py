@@ -13,6 +13,7 @@ from events.blocks import decode_genesis
 from events.canonical import canonical
 from events.keys import Key
 from projections.attestation import attested
+from projections.bonds import standing_of
 from schemas.events import Device, Offer
 from schemas.refusals import BondTooLow, NotAttested, RequirementNotMet
 from schemas.state import Attestation, Miner, Standing
@@ -77,6 +78,15 @@ def test_what_keeps_a_miner_out_is_named() -> None:
     poor = explained(ADDRESS, miner(attestation(), bond=5), attestation(), MAINNET)
     assert poor.refusal == BondTooLow(miner=ADDRESS, needed=MAINNET.min_bond, available=5)
     assert explained(ADDRESS, miner(attestation(), bond=5), attestation(), TESTNET).admitted
+
+
+def test_what_is_unlocked_of_the_bond_is_named() -> None:
+    """With the time from which it can be withdrawn; who has unlocked nothing reads nothing of it."""
+    bare = miner(attestation())
+    standing = replace(standing_of(bare), unlocked=500_000, withdrawable_ms=1_000)
+    waiting = explained(ADDRESS, replace(bare, standing=standing), None, UNSET)
+    assert facts_of(waiting, None)["unlocked"] == "0.5 ASY, to withdraw from 1970-01-01 00:00:01.000Z on"
+    assert "unlocked" not in facts_of(explained(ADDRESS, bare, None, UNSET), None)
 
 
 def test_caps_stand_below_the_levels() -> None:

@@ -111,7 +111,7 @@ def test_a_job_that_is_paid_too_little_says_so_and_can_be_cancelled(assay: Any) 
     job = answer(assay(*words, "--no-wait", "-o", "json"))["job"]
     waiting = answer(assay("job", "why", job, "-o", "json"))
     assert (waiting["code"], waiting["situation"]) == ("PRICE_TOO_LOW", "open")
-    assert "729000" in waiting["sentence"]
+    assert "0.729 ASY" in waiting["sentence"]
     assert assay("job", "watch", job, "--for-seconds", "1").code == 6
     dry = answer(assay("job", "cancel", job, "--dry-run", "-o", "json"))
     assert dry["event"]["type"] == "job.cancelled"

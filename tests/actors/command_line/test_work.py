@@ -92,7 +92,7 @@ REFUSED = [
     (("sha256.tree", "file", "--chunk", "3"), 2, "chunk_bytes"),
     (("sha256.tree", "empty"), 2, "empty"),
     (("histogram", "file"), 2, "no .npy file"),
-    (("histogram", "points.npy"), 2, "holds no vector"),
+    (("histogram", "points.npy"), 2, "Give its array 1 dimension before numpy.save."),
     (("histogram", "floats.npy"), 2, "no integers"),
     (("histogram", "nothing.npy"), 2, "no integers"),
     (("sort", "values.npy"), 2, "int16"),
