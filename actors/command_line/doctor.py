@@ -67,7 +67,10 @@ def _keystore() -> Finding:
     if listing.faults:
         first = listing.faults[0]
         return Finding(check="keystore", result="failed", finding=str(first), fix=first.hint)
-    return Finding(check="keystore", result="ok", finding=f"{len(listing.wallets)} wallets in {directory}")
+    count = len(listing.wallets)
+    return Finding(
+        check="keystore", result="ok", finding=f"{count} {'wallet' if count == 1 else 'wallets'} in {directory}"
+    )
 
 
 def _seed_file(path: str) -> Finding:

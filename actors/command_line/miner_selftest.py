@@ -43,7 +43,6 @@ def selftest(
     display: Display = DISPLAY,
 ) -> int:
     """Probe this host, sit an exam on each GPU, and show the score level by level, with what held it down.
-
     The score is that of the worst GPU. The time is this machine's own clock and nobody else has looked: the network
     measures both itself. Exit code 1 when an exam was not right.
     """
