@@ -6,13 +6,14 @@ Every role has its own key, its own directory, its own connection; they meet onl
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import structlog
 from msgspec import Meta, Struct, UnsetType
+from msgspec.structs import replace
 
 from actors import jail
 from actors.attestation.lists import load as load_lists
@@ -47,7 +48,7 @@ from events.errors import BadInput, NotAllowed, NotFound, VerificationFailed
 from events.keys import Key
 from projections import read_model_queries
 from schemas.blocks import TimerFired
-from schemas.events import Offer
+from schemas.events import Device, Offer
 from schemas.genesis import Genesis
 from schemas.services import KernelCustom, service_of
 from schemas.values import Amount
@@ -285,7 +286,8 @@ async def _run_miner(host: Host, stop: asyncio.Event) -> None:
                 hint="Allow unprivileged user namespaces (Linux 5.12 or later), or set custom_kernels = false.",
             )
         keep_secrets_from_jobs(host.settings)
-        registration = Registration(name=table.name, capacity=table.capacity, devices=sandbox.devices, offers=offers)
+        devices = devices_of(table, sandbox.devices)
+        registration = Registration(name=table.name, capacity=table.capacity, devices=devices, offers=offers)
         await run_miner(host, stop, registration, sandbox)
 
 
@@ -322,6 +324,14 @@ def offers_of(table: MinerTable) -> tuple[Offer, ...]:
         )
     offered = sorted(set(table.services) or known)
     return tuple(Offer(service=name, unit_price=table.prices.get(name, table.unit_price)) for name in offered)
+
+
+def devices_of(table: MinerTable, found: Sequence[Device]) -> tuple[Device, ...]:
+    """What the miner says it has. A processor's memory is the host's, of which a job gets no more than the settings
+    allow; a GPU's own memory is not limited."""
+    if table.backend != "cpu":
+        return tuple(found)
+    return tuple(replace(device, memory_mib=min(device.memory_mib, table.memory_mib)) for device in found)
 
 
 async def run_miner(host: Host, stop: asyncio.Event, registration: Registration, sandbox: Computer) -> None:

@@ -1,13 +1,14 @@
 """What a miner offers, by the section [miner] of its settings."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from actors.roles import MinerTable, offers_of
+from actors.roles import MinerTable, devices_of, offers_of
 from actors.services.registry import SERVICES
 from actors.settings import Settings
 from events.errors import BadInput
+from schemas.events import Device
 from schemas.services import service_of
 
 CUSTOM = "kernel.custom"
@@ -60,3 +61,14 @@ def test_settings_that_cannot_be_kept_are_refused(section: dict[str, Any], said:
     with pytest.raises(BadInput) as caught:
         offered(**section)
     assert said in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("backend", "host_mib", "offered_mib"), [("cpu", 24_105, 4_096), ("cpu", 2_000, 2_000), ("pycuda", 24_105, 24_105)]
+)
+def test_a_processor_offers_no_more_memory_than_a_job_may_use(
+    backend: Literal["cpu", "pycuda"], host_mib: int, offered_mib: int
+) -> None:
+    """Else jobs come that need more, and fail for it; the memory of a GPU is its own."""
+    table = MinerTable(backend=backend, memory_mib=4_096)
+    assert devices_of(table, [Device(model="it", memory_mib=host_mib)]) == (Device(model="it", memory_mib=offered_mib),)
