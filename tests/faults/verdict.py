@@ -59,7 +59,7 @@ async def export(bus: JetStreamBus, devnet: Devnet, path: Path) -> list[ChainMes
 def read_models(devnet: Devnet) -> dict[str, Path]:
     """The files of all full nodes."""
     data = devnet.directory / "data"
-    return {path.relative_to(data).parts[0]: path for path in sorted(data.rglob("read-model.db"))}
+    return {path.relative_to(data).parts[0]: path for path in sorted(data.glob("*/*/read-model.db"))}
 
 
 async def written(devnet: Devnet, height: int) -> None:
