@@ -50,10 +50,19 @@ def measure(faults: Sequence[Fault], beats: Sequence[Beat], end: float) -> None:
 
 def pauses_of(faults: Sequence[Fault], beats: Sequence[Beat], end: float) -> list[Pause]:
     """The times between two final blocks, from the first fault on."""
+    return _between(faults, [beat.heard_s for beat in beats], end)
+
+
+def waits_of(faults: Sequence[Fault], beats: Sequence[Beat], end: float) -> list[Pause]:
+    """The same, parted where something new befalls the servers: from then on they need their time anew."""
+    news = [fault.began_s for fault in faults if fault.of_servers]
+    return _between(faults, sorted([*news, *(beat.heard_s for beat in beats)]), end)
+
+
+def _between(faults: Sequence[Fault], moments: Sequence[float], end: float) -> list[Pause]:
     first_s = min(fault.began_s for fault in faults)
-    heard = [beat.heard_s for beat in beats]
-    moments = [*(heard if heard and heard[0] <= first_s else [first_s, *heard]), end]
-    pairs = [(before, after) for before, after in pairwise(moments) if after > first_s]
+    from_first = [*(moments if moments and moments[0] <= first_s else [first_s, *moments]), end]
+    pairs = [(before, after) for before, after in pairwise(from_first) if after > first_s]
     return [Pause(before, after, _broken_s(faults, before, after)) for before, after in pairs]
 
 
@@ -78,7 +87,7 @@ def too_slow(faults: Sequence[Fault], beats: Sequence[Beat], end: float, bound_s
     ] + [
         f"no block was final from {pause.began_s - began_s:.1f} s for {pause.length_s:.1f} s, "
         f"and the servers had faults for {pause.broken_s:.1f} s of them"
-        for pause in pauses_of(faults, beats, end)
+        for pause in waits_of(faults, beats, end)
         if pause.length_s - pause.broken_s >= bound_s
     ]
 

@@ -34,7 +34,7 @@ from tests.faults.cluster import Cluster, SmallDisk
 from tests.faults.load import Load
 from tests.faults.menu import Fault, Menu
 from tests.faults.pulse import Pulse
-from tests.faults.recovery import measure, pauses_of, recovered, too_slow
+from tests.faults.recovery import measure, pauses_of, recovered, too_slow, waits_of
 from tests.faults.verdict import Verdict, export, judge, written
 
 OUTPUT = Path("build/faults.json")
@@ -72,7 +72,7 @@ class Report(Struct):
     bound_s: float
     slowest_recovery_s: float
     longest_pause_s: float
-    longest_pause_unbroken_s: float
+    longest_wait_s: float
     repeated: int
     stops: list[str]
     starts: int
@@ -198,7 +198,7 @@ async def run(directory: Path, trouble: Trouble, bounds: Bounds, seed: int = 1, 
             verdict.violations.append(f"the servers' copies of the log differ: {copies}")
         measure(menu.faults, pulse.beats, drained_s)
         verdict.violations += too_slow(menu.faults, pulse.beats, drained_s, bounds.recovery_s) + stops + late
-        pauses = pauses_of(menu.faults, pulse.beats, drained_s)
+        pauses, waits = (find(menu.faults, pulse.beats, drained_s) for find in (pauses_of, waits_of))
         for fault in menu.faults:
             fault.began_s, fault.mended_s = fault.began_s - began, fault.mended_s - began
         return Report(
@@ -209,7 +209,7 @@ async def run(directory: Path, trouble: Trouble, bounds: Bounds, seed: int = 1, 
             bounds.recovery_s,
             max(fault.recovery_s for fault in menu.faults),
             max(pause.length_s for pause in pauses),
-            max(pause.length_s - pause.broken_s for pause in pauses),
+            max(wait.length_s - wait.broken_s for wait in waits),
             load.ledger.failures,
             stops,
             sum(devnet.starts(name) for name in devnet.plan.actors()),
@@ -250,6 +250,7 @@ def show(report: Report) -> None:
             f"{kind:<44}{len(times):>4} times, recovery median {times[len(times) // 2]:.1f} s, "
             f"at most {times[-1]:.1f} s; pause at most {max(fault.pause_s for fault in chosen):.1f} s"
         )
+    missing = ", ".join(f"{len(holes)} of {server}" for server, holes in report.holes.items())
     print(
         f"\nseed {report.seed}: {len(report.faults)} faults in {report.seconds:.0f} s, "
         f"{sum(fault.of_servers for fault in report.faults)} of them of the servers, "
@@ -261,10 +262,10 @@ def show(report: Report) -> None:
         f"divergent roots {verdict.divergent}\n"
         f"{verdict.accounts} accounts compared at every node; jobs {verdict.jobs}; nodes {'; '.join(verdict.nodes)}\n"
         f"slowest recovery {report.slowest_recovery_s:.1f} s, longest time without a final block "
-        f"{report.longest_pause_s:.1f} s, {report.longest_pause_unbroken_s:.1f} s beside the servers' faults in it "
-        f"(each below {report.bound_s:.0f} s); "
+        f"{report.longest_pause_s:.1f} s, {report.longest_wait_s:.1f} s since the servers' last fault and without it "
+        f"(first and last below {report.bound_s:.0f} s); "
         f"the three copies of the log {'agree' if report.copies_agree else 'differ'}"
-        f"{f', made anew where messages were missing: {report.holes}' if report.holes else ''}"
+        f"{f', made anew where messages were missing: {missing}' if missing else ''}"
     )
     for violation in verdict.violations:
         print("VIOLATION:", violation)

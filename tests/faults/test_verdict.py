@@ -140,7 +140,7 @@ def test_coins_that_are_not_those_of_the_books_are_found(
     tmp_path: Path, accounts: dict[str, tuple[int, int]], jobs: dict[str, str], violations: list[str]
 ) -> None:
     """At any node, by account."""
-    home = tmp_path / "data" / "proposer-1"
+    home = tmp_path / "data" / "proposer-1" / "proposer-UABC"
     home.mkdir(parents=True)
     with sqlite3.connect(home / "read-model.db") as db:
         db.execute("CREATE TABLE records (key TEXT, value BLOB)")
