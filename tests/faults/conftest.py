@@ -1,4 +1,4 @@
-"""What runs against real faults takes minutes, so it runs when asked for: ``ASSAY_FAULTS=1 pytest tests/faults``."""
+"""What takes minutes here runs only when asked for: ``ASSAY_FAULTS=1 pytest tests/faults``."""
 
 import os
 
