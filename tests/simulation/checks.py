@@ -211,6 +211,15 @@ def takeable_jobs(world: World) -> list[str]:
     ]
 
 
+def was_not_told(world: World, job: str) -> bool:
+    """Whether the honest miner missed the job's deadline, and its feed has lost messages: others in their places are
+    passed over by a miner that was away until then."""
+    keeper, miner = world.books.keeper, key_of("miner 0").address
+    missed = job in keeper.jobs and keeper.jobs[job]["tried"] == [miner] and job not in keeper.results
+    failed = any(name == job for name, _, _ in keeper.failures)
+    return missed and not failed and subjects.feed(CHAIN, miner) in world.losses.feeds
+
+
 def crowded_inboxes(world: World) -> list[str]:
     """Subjects of senders that have used more than half of their places."""
     inboxes = world.network.streams[subjects.stream(CHAIN, "INBOX")]
@@ -230,6 +239,12 @@ def left_undone(world: World) -> list[str]:
                 rows = [name for (name,) in database.execute("SELECT name FROM kept WHERE name LIKE '%/%'")]
             found += [f"{host.name} still has {each}" for each in (*words, *rows)]
     return found
+
+
+def _have_forgotten(world: World, since_ms: int) -> bool:
+    """Whether each validator has started anew after this time, or is dead: its memory is gone."""
+    hosts = [host for host in world.hosts.values() if host.name.startswith("proposer")]
+    return all(not host.up or host.bus.since_ms > since_ms for host in hosts)
 
 
 def _right_digest(work: dict[str, object]) -> str:
@@ -293,6 +308,8 @@ def _check_acknowledged(world: World) -> None:
             # Waits for the events before it. Where the server has lost messages and used their sequences again, a late
             # word about the lost one may have taken the place of this one: it waits in the validators' memory only.
             continue
+        if not waits and name in world.losses.unsafe and _have_forgotten(world, since_ms):
+            continue  # the same befell the next one before a block could take it, and then all validators
         if waits and world.loop.now_ms() - since_ms < JUST_NOW_MS:
             continue  # came when all else was done
         world.violate("acknowledged", f"event {name[:12]} (nonce {nonce} of {sender[:8]}) was acknowledged and is gone")

@@ -121,13 +121,22 @@ class Signer:
 
 
 class Prober(Signer):
-    """Wants one job that can be done, after all the trouble."""
+    """Wants one job that can be done, after all the trouble; asked to, another one."""
+
+    job = ""
 
     def __init__(self) -> None:
         super().__init__("prober", transfers=0, jobs=1, everybody=[])
 
     async def run(self, host: SimulatedHost, stop: asyncio.Event) -> None:
-        self._job = self._sign(
+        self.want_a_job(host)
+        while True:
+            await self._again(host)
+            await host.clock.sleep_ms(AGAIN_MS)
+
+    def want_a_job(self, host: SimulatedHost) -> None:
+        """Signs it; `run` says it."""
+        self.job = self._sign(
             host,
             JobSubmitted,
             work=MatmulInt8(
@@ -138,16 +147,11 @@ class Prober(Signer):
             timeout_ms=10_000,
             requirement=Requirement(memory_mib=0),
         ).id
-        while True:
-            await self._again(host)
-            await host.clock.sleep_ms(AGAIN_MS)
-
-    _job = ""
 
     def found(self, world: World) -> str:
         """What has become of the job."""
         world.read_log()
-        job = world.books.keeper.jobs.get(self._job)
+        job = world.books.keeper.jobs.get(self.job)
         return "not in the log" if job is None else job["state"]
 
     def is_settled(self, world: World) -> bool:

@@ -169,6 +169,8 @@ class Trouble(Faults):
         # Names of processes that cannot send, and that hear nothing.
         self.mute: dict[str, int] = {}
         self.deaf: dict[str, int] = {}
+        # When the last of the slow reads is over that have begun.
+        self.slow_until_ms = 0
 
     def happens(self, rate: int, kind: str) -> bool:
         """Draws whether a fault of one message happens."""
@@ -205,6 +207,8 @@ class UnreliableBus(SimulatedBus):
         self._heard = heard
         self._trouble: Trouble = network.faults  # type: ignore[assignment]
         self._clock = VirtualClock(loop)
+        # What the process knows from before that is gone, but for its disk.
+        self.since_ms = loop.now_ms()
 
     async def _do(self, operation: str, action: Callable[[], Result]) -> Result:
         trouble, menu, random = self._trouble, self._trouble.menu, self._trouble.random
@@ -311,6 +315,7 @@ class _SlowReader:
             late_ms = trouble.random.choice((0, 0, 1, 3))
             if trouble.happens(trouble.menu.slow_reader, "slow reader"):
                 late_ms = trouble.random.randint(1, trouble.menu.longest_read_ms)
+                trouble.slow_until_ms = max(trouble.slow_until_ms, self._bus._clock.now_ms() + late_ms)
             if late_ms:
                 await self._bus._clock.sleep_ms(late_ms)
         return items

@@ -185,9 +185,15 @@ class Story:
             await self._until(lambda: not checks.crowded_inboxes(world), 2 * PROBE_MS)
             # Before the honest miner is there another one may take the job, and fail it.
             await self._until(self._knows_the_honest_miner, PROBE_MS)
+            # A read that was slow in the trouble may still be under way: to that validator the job's events come late.
+            await self._until(lambda: world.loop.now_ms() >= world.trouble.slow_until_ms, PROBE_MS)
             prober = Prober()
-            world.add(prober.name, prober.run).start()
+            host = world.add(prober.name, prober.run)
+            host.start()
             await self._until(lambda: prober.is_settled(world), PROBE_MS)
+            if not prober.is_settled(world) and checks.was_not_told(world, prober.job):
+                prober.want_a_job(host)
+                await self._until(lambda: prober.is_settled(world), PROBE_MS)
             if not prober.is_settled(world):
                 world.violate("liveness", f"a job after all the trouble is not settled: {prober.found(world)}")
         await self._until(lambda: not checks.left_undone(world), PROBE_MS)
