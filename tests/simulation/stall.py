@@ -37,11 +37,17 @@ def is_stalled(world: World) -> bool:
 
 async def mend(world: World) -> None:
     """All are stopped. The validators forget their votes above the newest final block, but for blocks that were final
-    elsewhere, and the log is emptied. Those that hold the newest final block put it back, before the others start."""
+    elsewhere, and the log is emptied. Those that hold the newest final block put it back before the others start. Where
+    only nodes of others hold it, a validator is given it first."""
     world.tell("mend", world.books.keeper.height + 1)
     for host in world.hosts.values():
         host.crash(fault=False)
     tops = {host.name: _top(host) for host in _validators(world)}
+    holder = max((host for host in world.hosts.values() if host.name not in world.gone), key=_top)
+    if _top(holder) > max(tops.values()):
+        newest = max(_validators(world), key=lambda host: tops[host.name])
+        _give(holder, newest)
+        tops[newest.name] = _top(newest)
     top = max(tops.values())
     for host in _validators(world):
         _forget_votes(world, host, top)
@@ -58,6 +64,16 @@ async def mend(world: World) -> None:
     for host in world.hosts.values():
         if not host.up and host.stopped is None and host.name not in world.gone:
             host.start()
+
+
+def _give(holder: SimulatedHost, to: SimulatedHost) -> None:
+    """Copies the final blocks that the log has lost: the votes of those that are left may be too few for them, and
+    nobody votes for a block that is so old."""
+    source = next(holder.disk.folder.rglob("read-model.db"))
+    with closing(sqlite3.connect(next(to.disk.folder.rglob("read-model.db")))) as database:
+        database.execute("ATTACH ? AS other", (str(source),))
+        with database:
+            database.execute("INSERT OR REPLACE INTO kept SELECT * FROM other.kept WHERE final = 1")
 
 
 def _forget_votes(world: World, host: SimulatedHost, above: int) -> None:

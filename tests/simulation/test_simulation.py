@@ -13,7 +13,7 @@ from tests.simulation.simulation import run_plan, run_seed
 SEEDS = range(24)
 # Each told something: of a log that was rewritten under a node; of inboxes that a dead validator had filled, and of a
 # job that came before the honest miner, for which the checkers did not allow; of heights that were stalled.
-TELLING = (324, 356, 1016, 1089, 1342, 1362, 1938, 2560, 2731, 3264, 5342, 5942, 6880, 8437)
+TELLING = (324, 356, 1016, 1089, 1342, 1362, 1938, 2560, 2731, 3264, 5342, 5650, 5942, 6713, 6880, 7447, 8437)
 
 
 @pytest.mark.parametrize("seed", [*SEEDS, *TELLING])

@@ -206,7 +206,9 @@ class World:
         name)."""
         if fate == "vote":
             vote = json.loads(data)["vote"]
-            self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
+            # Who puts a block back says the others' votes for it again, whatever its own is.
+            if vote["validator"] == key_for(name).address:
+                self.votes.setdefault((name, vote["height"]), set()).add(vote["block"])
         elif fate == "sent":
             self.sent.setdefault(name, self.loop.now_ms())
             inboxes = self.network.streams.get(subjects.stream(CHAIN, "INBOX"))
