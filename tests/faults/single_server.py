@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from actors.devnet import Devnet
-from actors.devnet_files import Plan
+from actors.devnet_files import CLIENT, Plan
 from bus.jetstream import JetStreamBus
 from bus.port import ChainReader, FeedReader
 from projections.audit import audit_file
@@ -48,11 +48,12 @@ async def until_height(pulse: Pulse, height: int) -> None:
     await until(pulse, lambda: pulse.height >= height)
 
 
-async def work(devnet: Devnet, number: int) -> None:
-    """One job from a client, one through the wallet, until both are settled."""
+async def work(devnet: Devnet, number: int, sender: str = CLIENT) -> None:
+    """One job from this client, one through the wallet, until both are settled."""
     bus = await JetStreamBus.connect(devnet.url, devnet.chain, name="client")
-    answer = json.loads(await bus.query("nonce", json.dumps({"address": devnet.key().address}).encode()))
-    client = Client(bus, devnet.key(), answer["value"]["nonce"])
+    key = devnet.key(sender)
+    answer = json.loads(await bus.query("nonce", json.dumps({"address": key.address}).encode()))
+    client = Client(bus, key, answer["value"]["nonce"])
     job = client.job(seeded_work(2 * number))
     await client.submit(job)
     wallet = devnet.key("wallet").address

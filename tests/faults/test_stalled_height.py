@@ -62,7 +62,8 @@ async def test_operators_end_the_stall_of_a_height(tmp_path: Path) -> None:
             run(path, f"INSERT OR REPLACE INTO votes VALUES {', '.join(votes)}")
             run(path, f"DELETE FROM kept WHERE height >= {bound_from} AND final = 0")
         await asyncio.gather(*(devnet.restart(name) for name in read_models(devnet)))
-        wanted = asyncio.create_task(work(devnet, 1))  # or there may be nothing to vote on
+        # Or there may be nothing to vote on. Not from the client of the check, which needs that nonce.
+        wanted = asyncio.create_task(work(devnet, 1, "client-2"))
         async with watched(devnet) as pulse, asyncio.timeout(AGAIN_S):
             logs = [devnet.files.log_file(name) for name in read_models(devnet)]
             while not all("no second vote" in path.read_text() for path in logs):  # noqa: ASYNC110  files tell nobody
